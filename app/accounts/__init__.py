@@ -1,0 +1,1 @@
+"""Who may do what: organizations, projects, members, API keys; and what they did: the audit log."""

@@ -1,0 +1,101 @@
+"""Tenants, their members and keys, the audit log, and answers kept for idempotency keys."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Index
+from sqlmodel import Field, SQLModel
+
+from app.core.actor import Role
+from app.core.columns import json_column, one_of, same_tenant, text_array
+
+
+class Installation(SQLModel, table=True):
+    """One row: whether this database has had its first start."""
+
+    __tablename__ = "installation"
+
+    id: int = Field(primary_key=True)
+    created_at: datetime
+
+
+class Organization(SQLModel, table=True):
+    __tablename__ = "organizations"
+
+    id: str = Field(primary_key=True)
+    name: str
+    slug: str = Field(unique=True)
+    created_at: datetime
+
+
+class Project(SQLModel, table=True):
+    __tablename__ = "projects"
+
+    org_id: str = Field(primary_key=True, foreign_key="organizations.id")
+    id: str = Field(primary_key=True)
+    name: str
+    created_at: datetime
+
+
+class Member(SQLModel, table=True):
+    __tablename__ = "members"
+    __table_args__ = (one_of("role", Role, "members_role"),)
+
+    org_id: str = Field(primary_key=True, foreign_key="organizations.id")
+    id: str = Field(primary_key=True)
+    name: str
+    role: str
+    created_at: datetime
+
+
+class ApiKey(SQLModel, table=True):
+    """`hash` is HMAC-SHA256 of the key under the pepper; the key itself is shown once, never kept."""
+
+    __tablename__ = "api_keys"
+    __table_args__ = (
+        same_tenant("project_id", "projects"),
+        same_tenant("member_id", "members"),
+    )
+
+    org_id: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    project_id: str
+    member_id: str
+    name: str
+    prefix: str
+    hash: str = Field(unique=True)
+    scopes: list[str] = text_array()
+    created_at: datetime
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+    last_used_at: datetime | None = None
+
+
+class AuditRow(SQLModel, table=True):
+    __tablename__ = "audit"
+    __table_args__ = (Index("audit_by_object", "org_id", "object_id"),)
+
+    org_id: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    at: datetime
+    project_id: str
+    member_id: str
+    key_id: str
+    request_id: str
+    action: str
+    object_id: str
+    before: dict[str, Any] | None = json_column(nullable=True)
+    after: dict[str, Any] | None = json_column(nullable=True)
+    reason: str | None = None
+
+
+class IdempotencyRow(SQLModel, table=True):
+    __tablename__ = "idempotency"
+
+    org_id: str = Field(primary_key=True)
+    project_id: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    verb: str
+    input_hash: str
+    object_id: str
+    created_at: datetime

@@ -1,0 +1,1 @@
+"""The HTTP doors: translate, call one service, translate back."""

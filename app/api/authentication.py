@@ -1,0 +1,47 @@
+"""Who asks, from the headers: `X-API-Key` or `Authorization: Bearer`."""
+
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from app.accounts import service as accounts
+from app.accounts.errors import KeyMissing
+from app.api.graphql.context import Services
+from app.core.actor import Actor
+
+
+def new_request_id() -> str:
+    return f"req_{secrets.token_hex(8)}"
+
+
+async def actor_of_headers(
+    services: Services, headers: Mapping[str, str], request_id: str
+) -> Actor:
+    """Raises KeyMissing, KeyUnknown, KeyExpired or KeyRevoked."""
+    key = headers.get("x-api-key") or _bearer(headers.get("authorization"))
+    return await _actor(services, key, request_id)
+
+
+async def actor_of_params(services: Services, params: Any, request_id: str) -> Actor:
+    """The same for `connection_init`: `{"apiKey": …}` or `{"authorization": …}`."""
+    given = params if isinstance(params, dict) else {}
+    key = given.get("apiKey") or given.get("X-API-Key")
+    if key is None:
+        key = _bearer(given.get("authorization") or given.get("Authorization"))
+    return await _actor(services, key if isinstance(key, str) else None, request_id)
+
+
+async def _actor(services: Services, key: str | None, request_id: str) -> Actor:
+    if not key:
+        raise KeyMissing(
+            "An API key is needed: send it as X-API-Key or Authorization: Bearer, or as apiKey in "
+            "connection_init. The first one is in the file owner-key of the data folder."
+        )
+    return await accounts.authenticate(services.database, services.pepper, key.strip(), request_id)
+
+
+def _bearer(value: Any) -> str | None:
+    if not isinstance(value, str):
+        return None
+    kind, _, token = value.partition(" ")
+    return token.strip() if kind.lower() == "bearer" else None

@@ -1,0 +1,95 @@
+"""What a resolver is given: the services' tools, who asks, and loaders that batch look-ups."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import strawberry
+from sqlmodel.ext.asyncio.session import AsyncSession
+from strawberry.dataloader import DataLoader
+
+from app.catalog.base_models import BaseModels
+from app.catalog.tokens import Tokenizers
+from app.core.actor import Actor
+from app.core.database import Database
+from app.core.settings import Settings
+from app.datasets import service as datasets
+from app.datasets.tables import DatasetVersion
+from app.events.log import Head
+from app.events.stream import Streams
+from app.files.store import FileStore
+from app.jobs import queries as jobs
+from app.jobs.tables import Job
+from app.models import service as models
+from app.models.tables import Deployment, Model
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything the doors of one process share."""
+
+    settings: Settings
+    database: Database
+    streams: Streams
+    store: FileStore
+    base_models: BaseModels
+    tokenizers: Tokenizers
+    pepper: bytes
+    master_key: bytes
+
+
+@dataclass
+class Context:
+    """One per HTTP request, or per WebSocket connection. Loaders batch, but never cache: on a
+    connection that lives for hours a cached row would be a stale one."""
+
+    services: Services
+    request_id: str
+    signed_in: Actor | None = None
+    connection_params: dict[str, Any] | None = None
+    jobs: "DataLoader[str, Job | None]" = field(init=False)
+    heads: "DataLoader[str, Head]" = field(init=False)
+    versions: "DataLoader[str, DatasetVersion | None]" = field(init=False)
+    models: "DataLoader[str, Model | None]" = field(init=False)
+    deployments: "DataLoader[str, list[Deployment]]" = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.jobs = self._by_id(jobs.get_many)
+        self.versions = self._by_id(datasets.get_versions)
+        self.models = self._by_id(models.get_many)
+        self.heads = DataLoader(self._load_heads, cache=False)
+        self.deployments = DataLoader(self._load_deployments, cache=False)
+
+    @property
+    def actor(self) -> Actor:
+        assert self.signed_in is not None  # the view lets nobody in without a key  # noqa: S101
+        return self.signed_in
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        async with self.services.database.transaction(self.actor.org_id) as session:
+            yield session
+
+    def _by_id(
+        self, find: Callable[[AsyncSession, Actor, list[str]], Awaitable[list[Any]]]
+    ) -> "DataLoader[str, Any]":
+        async def load(wanted: list[str]) -> list[Any]:
+            async with self.transaction() as session:
+                found = {row.id: row for row in await find(session, self.actor, wanted)}
+            return [found.get(id) for id in wanted]
+
+        return DataLoader(load, cache=False)
+
+    async def _load_heads(self, wanted: list[str]) -> list[Head]:
+        async with self.transaction() as session:
+            found = await jobs.heads(session, wanted)
+        return [found.get(id, Head()) for id in wanted]
+
+    async def _load_deployments(self, wanted: list[str]) -> list[list[Deployment]]:
+        async with self.transaction() as session:
+            found = await models.deployments_of(session, self.actor, wanted)
+        return [[row for row in found if row.model_id == id] for id in wanted]
+
+
+Info = strawberry.Info[Context, None]

@@ -1,0 +1,53 @@
+"""Scalars whose stock forms lose data: times without zone, counts above 2^31."""
+
+from datetime import UTC, datetime
+from typing import Any, NewType
+
+import strawberry
+from strawberry.schema.config import StrawberryConfig
+
+from app.core.clock import rfc3339
+
+BigInt = NewType("BigInt", int)
+JSON = NewType("JSON", object)
+
+
+def _parse_datetime(value: Any) -> datetime:
+    if not isinstance(value, str):
+        raise ValueError("A DateTime is RFC 3339 text, such as 2026-01-31T12:00:00Z.")
+    moment = datetime.fromisoformat(value)
+    if moment.tzinfo is None:
+        raise ValueError(f"{value!r} has no time zone. Write it as in 2026-01-31T12:00:00Z.")
+    return moment.astimezone(UTC)
+
+
+def _parse_big_int(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError("A BigInt is a whole number, or text that holds one.")
+    return int(value)
+
+
+CONFIG = StrawberryConfig(
+    scalar_map={
+        datetime: strawberry.scalar(
+            name="DateTime",
+            description="A moment in UTC, as RFC 3339 text with milliseconds and Z.",
+            specified_by_url="https://scalars.graphql.org/andimarek/date-time.html",
+            serialize=rfc3339,
+            parse_value=_parse_datetime,
+        ),
+        BigInt: strawberry.scalar(
+            name="BigInt",
+            description="A whole number that may pass 2^31, as text: JavaScript loses precision "
+            "above 2^53.",
+            serialize=str,
+            parse_value=_parse_big_int,
+        ),
+        JSON: strawberry.scalar(
+            name="JSON",
+            description="Any JSON value.",
+            serialize=lambda value: value,
+            parse_value=lambda value: value,
+        ),
+    }
+)

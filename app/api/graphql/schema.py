@@ -1,0 +1,101 @@
+"""The schema: the roots, composed of the features' parts."""
+
+from typing import Annotated, Any
+
+import strawberry
+from graphql import GraphQLError
+from strawberry.schema import Schema
+from strawberry.types import ExecutionContext
+
+from app.api.graphql.accounts import AccountMutations, AccountQueries
+from app.api.graphql.catalog import BaseModel, CatalogQueries
+from app.api.graphql.context import Info
+from app.api.graphql.datasets import Dataset, DatasetMutations, DatasetQueries, DatasetVersion, File
+from app.api.graphql.errors import ERROR_TYPES, present, refusing
+from app.api.graphql.job_mutations import JobMutations
+from app.api.graphql.jobs import Checkpoint, Job, JobQueries
+from app.api.graphql.models import Deployment, Model, ModelMutations, ModelQueries
+from app.api.graphql.node import Node
+from app.api.graphql.pagination import arg
+from app.api.graphql.scalars import CONFIG
+from app.api.graphql.stats import StatsQueries
+from app.api.graphql.subscriptions import Subscription
+from app.core import ids
+from app.core.errors import Limited
+from app.datasets import service as datasets
+from app.files import service as files
+from app.models import service as models
+
+_MOST_NODES = 100
+
+
+@strawberry.type(description="What can be read.")
+class Query(JobQueries, StatsQueries, ModelQueries, CatalogQueries, DatasetQueries, AccountQueries):
+    @strawberry.field(description="Anything with an id; null when there is nothing by it.")
+    async def node(self, info: Info, id: Annotated[strawberry.ID, arg("The id.")]) -> Node | None:
+        return await _find(info, id)
+
+    @strawberry.field(description="Several at once, in the order asked; null where there is none.")
+    async def nodes(
+        self, info: Info, ids: Annotated[list[strawberry.ID], arg("At most 100 ids.")]
+    ) -> list[Node | None]:
+        if len(ids) > _MOST_NODES:
+            raise Limited(
+                f"Ask for at most {_MOST_NODES} nodes at once.", limit=_MOST_NODES, path=("ids",)
+            )
+        return [await _find(info, id) for id in ids]
+
+
+@strawberry.type(description="What can be done.")
+class Mutation(JobMutations, ModelMutations, DatasetMutations, AccountMutations):
+    pass
+
+
+class LuthierSchema(Schema):
+    def process_errors(
+        self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
+    ) -> None:
+        """Rewrite errors in place into what the client may see; `present` logs our own faults."""
+        context = execution_context.context if execution_context else None
+        request_id = getattr(context, "request_id", "")
+        errors[:] = [present(error, request_id) for error in errors]
+
+
+def build(extensions: list[Any]) -> LuthierSchema:
+    """One per process: building changes the field objects it is made of."""
+    return LuthierSchema(
+        query=Query,
+        mutation=Mutation,
+        subscription=Subscription,
+        types=[*ERROR_TYPES, Job, Model, Deployment, Dataset, DatasetVersion, File, Checkpoint],
+        extensions=extensions,
+        config=CONFIG,
+    )
+
+
+async def _find(info: Info, id: str) -> Node | None:
+    who = info.context.actor
+    with refusing():
+        match ids.prefix_of(id):
+            case ids.JOB:
+                job = await info.context.jobs.load(id)
+                return Job.of(job) if job else None
+            case ids.MODEL:
+                async with info.context.transaction() as session:
+                    return Model.of(await models.get(session, who, id))
+            case ids.DEPLOYMENT:
+                async with info.context.transaction() as session:
+                    return Deployment.of(await models.get_deployment(session, who, id), info)
+            case ids.DATASET:
+                async with info.context.transaction() as session:
+                    return Dataset.of(await datasets.get(session, who, id))
+            case ids.DATASET_VERSION:
+                version = await info.context.versions.load(id)
+                return DatasetVersion.of(version) if version else None
+            case ids.FILE:
+                async with info.context.transaction() as session:
+                    return File.of(await files.get(session, who, id))
+            case "base":
+                known = {model.id: model for model in info.context.services.base_models.all()}
+                return BaseModel.of(known[id]) if id in known else None
+    return None

@@ -1,0 +1,44 @@
+"""Refusals in OpenAI's envelope: `{"error": {message, type, param, code}}`."""
+
+import orjson
+from starlette.responses import Response
+
+from app.core import errors
+from app.core.errors import AppError
+from app.files.errors import FileTooLarge
+
+
+def error_response(refused: AppError) -> Response:
+    status, kind = _status(refused)
+    body = {
+        "error": {
+            "message": refused.message,
+            "type": kind,
+            "param": ".".join(refused.path) or None,
+            "code": refused.code.lower(),
+        }
+    }
+    headers = {"retry-after": "1"} if status in (429, 503) else {}
+    return Response(orjson.dumps(body), status, headers, "application/json")
+
+
+def _status(refused: AppError) -> tuple[int, str]:
+    match refused:
+        case FileTooLarge():
+            return 413, "invalid_request_error"
+        case errors.Invalid():
+            return 400, "invalid_request_error"
+        case errors.NotFound():
+            return 404, "invalid_request_error"
+        case errors.Conflict():
+            return 409, "invalid_request_error"
+        case errors.Unauthenticated():
+            return 401, "authentication_error"
+        case errors.Forbidden():
+            return 403, "permission_error"
+        case errors.Limited():
+            return 429, "rate_limit_error"
+        case errors.Unavailable():
+            return 503, "server_error"
+        case _:
+            return 500, "server_error"

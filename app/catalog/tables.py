@@ -1,0 +1,19 @@
+"""Workers, as they report themselves. Not tenants' data: every organization may see the hardware."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlmodel import Field, SQLModel
+
+from app.core.columns import json_column, text_array
+
+
+class Worker(SQLModel, table=True):
+    __tablename__ = "workers"
+
+    id: str = Field(primary_key=True)
+    host: str
+    labels: list[str] = text_array()
+    hardware: dict[str, Any] = json_column()
+    started_at: datetime
+    last_seen_at: datetime

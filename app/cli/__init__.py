@@ -1,0 +1,1 @@
+"""The command line: processes to run, and the product's own verbs as a client of the API."""

@@ -1,0 +1,155 @@
+"""Composition of the processes: the database they share, the API, the worker, and their keeper."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+
+from app.accounts import service as accounts
+from app.core import migrations
+from app.core.database import Database
+from app.core.postgres import EmbeddedPostgres
+from app.core.secrets import api_key_pepper
+from app.core.settings import Settings
+from app.main import create_app
+from app.worker.loop import Worker
+
+log = logging.getLogger(__name__)
+
+_RESTART_AFTER = 1.0
+_GRACE = 90.0
+
+
+@contextmanager
+def database_url(settings: Settings) -> Iterator[str]:
+    """The owner's URL. Without one in the settings: the embedded Postgres, started if it does not
+    run, attached to if another process of ours runs it."""
+    if settings.database_url is not None:
+        yield settings.database_url.get_secret_value()
+        return
+    embedded = EmbeddedPostgres(settings.data_dir, binaries=settings.pg_bin)
+    embedded.start()
+    try:
+        yield embedded.url
+    finally:
+        embedded.stop()
+
+
+async def prepare(settings: Settings, url: str) -> bool:
+    """Bring the schema up to date; True when this was the first start."""
+    await migrations.upgrade(url)
+    database = Database(url, "luthier_app", 2)
+    try:
+        return await accounts.first_start(
+            database, api_key_pepper(settings), settings.data_dir / "owner-key"
+        )
+    finally:
+        await database.close()
+
+
+def serve(settings: Settings, url: str) -> None:
+    """The API, until it is told to stop."""
+    uvicorn.run(
+        create_app(settings, url),
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        ws="websockets-sansio",
+        ws_max_size=settings.max_body_bytes,
+        ws_per_message_deflate=False,
+        timeout_graceful_shutdown=10,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+    )
+
+
+def work(settings: Settings, url: str) -> None:
+    """The worker, until it is told to stop: then what runs is saved and handed back."""
+
+    async def main() -> None:
+        worker = Worker(settings, url)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, worker.drain)
+        await worker.run()
+
+    asyncio.run(main())
+
+
+@dataclass
+class _Child:
+    name: str
+    process: Any = None
+
+
+class Keeper:
+    """Runs the API and the worker as processes of their own, and starts again what dies."""
+
+    def __init__(self, names: tuple[str, ...] = ("serve", "work")) -> None:
+        self._children = [_Child(name) for name in names]
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until a signal: then the children are stopped in order, and waited for."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        await asyncio.gather(*(self._keep(child) for child in self._children))
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    async def _keep(self, child: _Child) -> None:
+        while not self._stopping.is_set():
+            child.process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "app.cli.main",
+                child.name,
+                env=os.environ | {"LUTHIER_KEEPER_PID": str(os.getpid())},
+            )
+            ended = asyncio.create_task(child.process.wait())
+            stopping = asyncio.create_task(self._stopping.wait())
+            await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if self._stopping.is_set():
+                await self._stop(child, ended)
+                return
+            log.error("%s ended with status %s; starting it again", child.name, ended.result())
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), _RESTART_AFTER)
+
+    async def _stop(self, child: _Child, ended: "asyncio.Task[int]") -> None:
+        with contextlib.suppress(ProcessLookupError):
+            child.process.terminate()
+        done, _ = await asyncio.wait({ended}, timeout=_GRACE)
+        if not done:
+            with contextlib.suppress(ProcessLookupError):
+                child.process.kill()
+            await ended
+
+
+def follow_keeper() -> None:
+    """End when the keeper does, however it ends. Polls, which works everywhere."""
+    keeper = os.environ.get("LUTHIER_KEEPER_PID")
+    if keeper is None:
+        return
+
+    def watch() -> None:
+        while os.getppid() == int(keeper):
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True, name="keeper-watch").start()

@@ -1,0 +1,24 @@
+"""Wall-clock time in one place, so that tests can move it.
+
+Leases use the database's own clock (`clock_timestamp()`), never this one: skew between machines
+must not be able to break ownership. Polling, staleness, expiry and retention take `now()` from here.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+_offset = timedelta()
+
+
+def now() -> datetime:
+    return datetime.now(UTC) + _offset
+
+
+def move(by: timedelta) -> None:
+    """Shift this process's idea of now. For tests."""
+    global _offset
+    _offset += by
+
+
+def rfc3339(moment: datetime) -> str:
+    """UTC, milliseconds, `Z`."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,94 @@
+"""The one way to Postgres: a transaction of one tenant, and what happens after its commit.
+
+Row-level security does the tenants' separation: every transaction names its organization in
+`app.org_id` with SET LOCAL (which cannot leak into the pool's next user), and runs under a role that
+owns nothing and cannot bypass the policies.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Literal
+
+import asyncpg
+import orjson
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+ServiceRole = Literal["luthier_app", "luthier_worker"]
+
+_TENANT = text("SELECT set_config('app.org_id', :org_id, true)")
+
+# asyncpg reports a server that died in mid-query as InternalClientError, which is no PostgresError.
+CONNECTION_ERRORS = (
+    asyncpg.InternalClientError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    OSError,
+    TimeoutError,
+)
+
+
+def outage(error: BaseException) -> bool:
+    """Whether the database could not be reached, rather than refusing what it was asked."""
+    if isinstance(error, DBAPIError):
+        cause = error.orig.__cause__ if error.orig else None
+        return error.connection_invalidated or isinstance(cause, CONNECTION_ERRORS)
+    return isinstance(error, (*CONNECTION_ERRORS, PoolTimeout))
+
+
+def json_text(value: object) -> str:
+    """JSON for a jsonb column. NaN and infinity become null."""
+    return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+class Database:
+    def __init__(self, url: str, role: ServiceRole, pool_size: int = 10) -> None:
+        """`url` is the owner's; every connection takes `role` from its first moment."""
+        self.engine = create_async_engine(
+            make_url(url).set(drivername="postgresql+asyncpg"),
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=10,
+            pool_pre_ping=True,
+            json_serializer=json_text,
+            json_deserializer=orjson.loads,
+            connect_args={
+                "timeout": 5,
+                "command_timeout": 30,
+                "server_settings": {
+                    "role": role,
+                    "application_name": role,
+                    "statement_timeout": "30000",
+                    "idle_in_transaction_session_timeout": "60000",
+                },
+            },
+        )
+        self._sessions = async_sessionmaker(
+            self.engine, class_=AsyncSession, expire_on_commit=False
+        )
+        self.after_commit: Callable[[frozenset[str]], None] = lambda streams: None
+
+    @asynccontextmanager
+    async def transaction(self, org_id: str | None) -> AsyncIterator[AsyncSession]:
+        """Commit on a clean exit, else roll back; after the commit ring for the streams appended to.
+
+        Without an organization no tenant's row is visible.
+        """
+        async with self._sessions() as session:
+            async with session.begin():
+                if org_id is not None:
+                    await (await session.connection()).execute(_TENANT, {"org_id": org_id})
+                yield session
+            if rings := session.info.get("rings"):
+                self.after_commit(frozenset(rings))
+
+    async def close(self) -> None:
+        await self.engine.dispose()

@@ -1,0 +1,67 @@
+"""The one outgoing HTTP client of the service."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import httpx
+
+from app.core.errors import Unavailable
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The head of an answer, and its body as it comes."""
+
+    status: int
+    content_type: str
+    chunks: AsyncIterator[bytes]
+
+
+class Egress:
+    """Connections are kept and reused; no redirect is followed."""
+
+    def __init__(self) -> None:
+        self._client = httpx.AsyncClient(
+            timeout=httpx.Timeout(connect=5, read=300, write=30, pool=5),
+            limits=httpx.Limits(max_connections=200, max_keepalive_connections=50),
+            trust_env=False,
+        )
+
+    @asynccontextmanager
+    async def post(self, url: str, body: bytes, token: str) -> AsyncIterator[Reply]:
+        """Send JSON and stream what comes back. Raises Unavailable when nobody answers."""
+        headers = {"content-type": "application/json", "authorization": f"Bearer {token}"}
+        request = self._client.build_request("POST", url, content=body, headers=headers)
+        try:
+            response = await self._client.send(request, stream=True)
+        except httpx.TransportError as trouble:
+            raise Unavailable(
+                "The model's server does not answer now. Try again in a moment."
+            ) from trouble
+        try:
+            yield Reply(
+                response.status_code,
+                response.headers.get("content-type", "application/json"),
+                response.aiter_raw(),
+            )
+        finally:
+            await response.aclose()
+
+    async def get_json(self, url: str, token: str) -> tuple[int, bytes]:
+        """Raises Unavailable when nobody answers."""
+        try:
+            response = await self._client.get(url, headers={"authorization": f"Bearer {token}"})
+        except httpx.TransportError as trouble:
+            raise Unavailable(f"Nobody answers at {url}.") from trouble
+        return response.status_code, response.content
+
+    async def post_json(self, url: str, body: bytes, token: str) -> tuple[int, bytes]:
+        async with self.post(url, body, token) as reply:
+            try:
+                return reply.status, b"".join([chunk async for chunk in reply.chunks])
+            except httpx.TransportError as trouble:
+                raise Unavailable(f"{url} broke off.") from trouble
+
+    async def close(self) -> None:
+        await self._client.aclose()

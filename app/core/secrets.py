@@ -1,0 +1,38 @@
+"""Secrets of this installation: the master keys and the pepper of API keys. Never part of a backup."""
+
+import hmac
+import secrets
+from pathlib import Path
+
+from app.core.settings import Settings
+
+
+def write_secret(path: Path, content: str) -> None:
+    """Write a file only its owner can read. An existing one is left as it is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600, exist_ok=True)
+    if not path.read_text():
+        path.write_text(content + "\n")
+
+
+def api_key_pepper(settings: Settings) -> bytes:
+    """What API keys are hashed with, made at the first start."""
+    return _from_file(settings.data_dir / "api-key-pepper")
+
+
+def master_key(settings: Settings) -> bytes:
+    """The newest master key: from the settings (`v2:…,v1:…`), else a file made at first start."""
+    if settings.master_keys is None:
+        return _from_file(settings.data_dir / "master-key")
+    newest = settings.master_keys.get_secret_value().split(",")[0]
+    return newest.partition(":")[2].encode()
+
+
+def serving_token(key: bytes, endpoint: str) -> str:
+    """The bearer token of the server process at `endpoint`: known to who holds the master key."""
+    return hmac.digest(key, f"serving {endpoint}".encode(), "sha256").hex()
+
+
+def _from_file(path: Path) -> bytes:
+    write_secret(path, secrets.token_hex(32))
+    return bytes.fromhex(path.read_text().strip())

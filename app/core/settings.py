@@ -1,0 +1,89 @@
+"""Every setting, read once at start from `LUTHIER_*` or a `.env` file, then passed as an argument."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix="LUTHIER_", env_file=".env", extra="ignore", frozen=True
+    )
+
+    data_dir: Path = Field(
+        Path(".luthier"), description="Everything Luthier keeps on this machine."
+    )
+    host: str = Field("127.0.0.1", description="Address the API listens on.")
+    port: int = Field(8000, description="Port the API listens on.", ge=0, le=65535)
+    database_url: SecretStr | None = Field(
+        None, description="Postgres 15 or newer, as the owner. Unset: the embedded Postgres."
+    )
+    database_pool: int = Field(10, description="Connections each process keeps.", ge=2, le=500)
+    broadcast_url: SecretStr | None = Field(
+        None, description="Where wake-ups travel: `memory://`, or unset for the database."
+    )
+    master_keys: SecretStr | None = Field(
+        None, description="`v2:…,v1:…`, newest first. Unset: a key file in the data folder."
+    )
+    pg_bin: Path | None = Field(None, description="Folder with Postgres binaries to use.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="What is logged."
+    )
+    log_format: Literal["text", "json"] = Field("text", description="How it is logged.")
+
+    max_upload_bytes: int = Field(
+        512 * 1024 * 1024, description="Largest file `POST /v1/files` takes.", gt=0
+    )
+    max_body_bytes: int = Field(
+        256 * 1024, description="Largest GraphQL or JSON request body.", gt=0
+    )
+    allowed_origins: list[str] = Field(
+        [], description="Web origins besides our own that may call the API from a browser."
+    )
+    introspection: bool = Field(True, description="Whether the schema can be queried.")
+    graphql_max_depth: int = Field(12, description="Deepest selection.", gt=0)
+    graphql_max_fields: int = Field(400, description="Fields in one document.", gt=0)
+    graphql_max_aliases: int = Field(30, description="Aliases in one document.", gt=0)
+    graphql_max_tokens: int = Field(2000, description="Lexical tokens in one document.", gt=0)
+    graphql_max_cost: int = Field(
+        20_000, description="Objects one document may ask for, page sizes multiplied.", gt=0
+    )
+    connection_init_seconds: float = Field(
+        10, description="A WebSocket must say `connection_init` within this time.", gt=0
+    )
+    max_subscriptions_per_connection: int = Field(
+        100, description="Operations one WebSocket may run at once.", gt=0
+    )
+
+    model_roots: list[Path] = Field(
+        [], description="Folders whose sub-folders may be used as base models."
+    )
+    dataset_roots: list[Path] = Field(
+        [], description="Folders from which datasets may be read by server-side path."
+    )
+    allow_hub: bool = Field(
+        False, description="Whether base models may be loaded from a model hub by name."
+    )
+
+    worker_labels: list[str] = Field([], description="Labels of this machine's worker.")
+    worker_slots: int = Field(1, description="Training processes at a time.", ge=1, le=64)
+    threads: int | None = Field(
+        None, description="CPU threads of one training process. Unset: cores - 1.", ge=1
+    )
+    lease_seconds: float = Field(
+        30, description="A worker that is silent for this long loses its attempt.", gt=0.5
+    )
+    stop_grace_seconds: float = Field(
+        60, description="How long a training process may take to save and leave.", gt=0
+    )
+    serving_engine: Literal["transformers", "vllm"] = Field(
+        "transformers", description="What holds deployed models; vLLM needs a GPU."
+    )
+    hourly_cost: float = Field(
+        0.0, description="What an hour of this machine costs, in US dollars, for estimates.", ge=0
+    )
+    checkpoints_kept: int = Field(
+        3, description="Checkpoints kept of a finished job, newest first.", ge=1
+    )

@@ -1,0 +1,147 @@
+"""The stream: one tail per stream and process, and viewers who are nothing but a position in it.
+
+A tail keeps the newest events in a ring buffer, filled by one read for all tails that were rung
+for. A viewer behind the buffer is served from the log. So a viewer's memory is constant, a thousand
+viewers cost one query, and a slow one holds up nobody.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import AsyncGenerator
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.core.database import CONNECTION_ERRORS, Database
+from app.events import log
+from app.events.doorbell import Doorbell
+from app.events.log import LoggedEvent
+
+logger = logging.getLogger(__name__)
+
+BUFFER = 1_000
+BATCH = 500
+SAFETY_POLL = 1.0  # a lost ring costs at most this much
+
+
+class _Tail:
+    def __init__(self, position: int) -> None:
+        self.position = position
+        self.buffer: deque[LoggedEvent] = deque(maxlen=BUFFER)
+        self.viewers = 0
+        self._news = asyncio.Event()
+
+    def extend(self, events: list[LoggedEvent]) -> None:
+        self.buffer.extend(events)
+        self.position = events[-1].seq
+        self.wake()
+
+    def wake(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
+    async def news(self) -> None:
+        await self._news.wait()
+
+    def after(self, position: int) -> list[LoggedEvent] | None:
+        """Buffered events after a position; None when the buffer no longer reaches back to it."""
+        if position >= self.position:
+            return []
+        if not self.buffer or self.buffer[0].seq > position + 1:
+            return None
+        skip = position + 1 - self.buffer[0].seq
+        return [self.buffer[i] for i in range(skip, min(skip + BATCH, len(self.buffer)))]
+
+
+class Streams:
+    """Every tail of this process."""
+
+    def __init__(self, database: Database, doorbell: Doorbell) -> None:
+        self._database = database
+        self._tails: dict[str, _Tail] = {}
+        self._rung: set[str] = set()
+        self._due = asyncio.Event()
+        self._reader: asyncio.Task[None] | None = None
+        doorbell.on_ring(self._heard)
+
+    async def start(self) -> None:
+        self._reader = asyncio.create_task(self._read(), name="stream-reader")
+
+    async def stop(self) -> None:
+        if self._reader:
+            self._reader.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._reader
+
+    @property
+    def tails(self) -> int:
+        return len(self._tails)
+
+    async def follow(
+        self, org_id: str, stream_id: str, after: int | None
+    ) -> AsyncGenerator[list[LoggedEvent], None]:
+        """Batches of events after a position (None: from now), without gap or repeat, for ever.
+
+        The caller has made sure that the stream is this organization's.
+        """
+        tail = self._tails.get(stream_id)
+        if tail is None:
+            async with self._database.transaction(org_id) as session:
+                head = await log.position(session, stream_id)
+            tail = self._tails.setdefault(stream_id, _Tail(head))
+        # From here on every event after `tail.position` comes through the tail, and everything
+        # up to it is in the log: there is no moment in which one could be missed.
+        position = tail.position if after is None else after
+        tail.viewers += 1
+        try:
+            while True:
+                events = tail.after(position)
+                if events is None:
+                    async with self._database.transaction(org_id) as session:
+                        events = await log.read(session, stream_id, position, BATCH)
+                if events:
+                    position = events[-1].seq
+                    yield events
+                else:
+                    await tail.news()
+        finally:
+            tail.viewers -= 1
+            if not tail.viewers and self._tails.get(stream_id) is tail:
+                del self._tails[stream_id]
+
+    def _heard(self, streams: frozenset[str] | None) -> None:
+        self._rung |= set(self._tails) if streams is None else streams & self._tails.keys()
+        if self._rung:
+            self._due.set()
+
+    async def _read(self) -> None:
+        """One read per ring for all tails; a poll of all of them when nobody rings."""
+        while True:
+            try:
+                await asyncio.wait_for(self._due.wait(), SAFETY_POLL)
+            except TimeoutError:
+                self._rung = set(self._tails)
+            self._due.clear()
+            rung, self._rung = self._rung, set()
+            after = {s: self._tails[s].position for s in rung if s in self._tails}
+            if not after:
+                continue
+            try:
+                async with self._database.transaction(None) as session:
+                    found = await log.read_many(session, after, BATCH)
+            except (*CONNECTION_ERRORS, SQLAlchemyError) as trouble:
+                logger.warning("reading the log failed, trying again: %s", trouble)
+                await asyncio.sleep(0.2)
+                self._rung |= rung
+                self._due.set()
+                continue
+            for stream_id, events in found.items():
+                tail = self._tails.get(stream_id)
+                # The tail may have been replaced meanwhile: take only what it lacks.
+                if tail and (fresh := [e for e in events if e.seq > tail.position]):
+                    if fresh[0].seq == tail.position + 1:
+                        tail.extend(fresh)
+                    if len(events) == BATCH:
+                        self._rung.add(stream_id)
+                        self._due.set()

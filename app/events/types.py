@@ -1,0 +1,17 @@
+"""The words for what happens. Past tense or a noun, dotted; the same in the log and in the API."""
+
+from enum import StrEnum
+
+
+class EventType(StrEnum):
+    JOB_STATUS = "job.status"
+    JOB_REQUESTED = "job.requested"
+    JOB_DELETED = "job.deleted"
+    ATTEMPT_STARTED = "attempt.started"
+    ATTEMPT_ENDED = "attempt.ended"
+    METRICS = "metrics"
+    CHECKPOINT = "checkpoint"
+    MESSAGE = "message"
+    MODEL = "model.created"
+    RESULT = "result.created"
+    DEPLOYMENT_STATUS = "deployment.status"

@@ -1,0 +1,1 @@
+"""Bytes uploaded or produced: content-addressed within one organization, reference-counted."""

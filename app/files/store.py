@@ -1,0 +1,77 @@
+"""Where bytes lie: one folder per organization, named by content (`<org>/<sha256>`).
+
+Another store (S3, say) has the same four verbs.
+"""
+
+import hashlib
+import os
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from app.files.errors import FileTooLarge
+
+
+@dataclass(frozen=True)
+class Stored:
+    sha256: str
+    size: int
+
+
+def too_large(limit: int) -> FileTooLarge:
+    return FileTooLarge(
+        f"The file is larger than the limit of {limit} bytes ({limit // 1_048_576} MiB). Split it, "
+        "or raise LUTHIER_MAX_UPLOAD_BYTES.",
+        limit=limit,
+        path=("file",),
+    )
+
+
+class FileStore(Protocol):
+    async def put(self, org_id: str, chunks: AsyncIterator[bytes], limit: int) -> Stored:
+        """Keep the bytes; raises FileTooLarge and keeps nothing when there are more than `limit`."""
+
+    def path(self, org_id: str, sha256: str) -> Path:
+        """The bytes as a local file."""
+
+    def exists(self, org_id: str, sha256: str) -> bool: ...
+
+    def remove(self, org_id: str, sha256: str) -> None: ...
+
+
+class FolderStore:
+    """The default store. A content appears under its name only when it is complete and on disk."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    async def put(self, org_id: str, chunks: AsyncIterator[bytes], limit: int) -> Stored:
+        folder = self._root / org_id
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / f".partial-{secrets.token_hex(8)}"
+        digest, size = hashlib.sha256(), 0
+        try:
+            with partial.open("wb") as out:
+                async for chunk in chunks:
+                    size += len(chunk)
+                    if size > limit:
+                        raise too_large(limit)
+                    digest.update(chunk)
+                    out.write(chunk)
+                out.flush()
+                os.fsync(out.fileno())
+            os.replace(partial, folder / digest.hexdigest())
+        finally:
+            partial.unlink(missing_ok=True)
+        return Stored(digest.hexdigest(), size)
+
+    def path(self, org_id: str, sha256: str) -> Path:
+        return self._root / org_id / sha256
+
+    def exists(self, org_id: str, sha256: str) -> bool:
+        return self.path(org_id, sha256).exists()
+
+    def remove(self, org_id: str, sha256: str) -> None:
+        self.path(org_id, sha256).unlink(missing_ok=True)

@@ -1,0 +1,23 @@
+"""What can be wrong with a job, or with what is asked of it."""
+
+from app.core.errors import Conflict, Invalid, Limited, NotFound
+
+
+class JobNotFound(NotFound):
+    code = "JOB_NOT_FOUND"
+
+
+class JobInputInvalid(Invalid):
+    code = "INVALID_INPUT"
+
+
+class HyperparameterInvalid(Invalid):
+    code = "HYPERPARAMETER_INVALID"
+
+
+class JobStillLive(Conflict):
+    code = "JOB_STILL_LIVE"
+
+
+class MetadataTooLarge(Limited):
+    code = "METADATA_TOO_LARGE"

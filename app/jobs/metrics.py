@@ -1,0 +1,82 @@
+"""Metric points: one per step, from the newest attempt that reached it, down-sampled for charts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import text
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from app.events.log import LoggedEvent
+
+_POINTS = text(
+    """
+    SELECT DISTINCT ON (step) stream_id, seq, attempt, type, step, at, data FROM events
+     WHERE stream_id = :stream AND type = 'metrics' AND step >= :low AND step <= :high
+       AND attempt >= coalesce((SELECT max(number) FROM attempts
+                                 WHERE subject_id = :stream AND from_step = 0), 0)
+     ORDER BY step, attempt DESC, seq DESC
+    """
+)
+_INT_MAX = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Point:
+    """The values measured at one step. `non_finite` names those that were NaN or infinite."""
+
+    job_id: str
+    attempt: int
+    step: int
+    at: datetime
+    epoch: float | None
+    values: dict[str, float | None]
+    non_finite: list[str] = field(default_factory=list)
+
+    @staticmethod
+    def of(event: LoggedEvent) -> "Point":
+        data = event.data
+        return Point(
+            event.stream_id,
+            event.attempt or 1,
+            event.step or 0,
+            event.at,
+            data.get("epoch"),
+            data.get("values", {}),
+            data.get("nonFinite", []),
+        )
+
+
+async def points(
+    session: AsyncSession, job_id: str, low: int | None, high: int | None, most: int
+) -> list[Point]:
+    rows = await (await session.connection()).execute(
+        _POINTS,
+        {
+            "stream": job_id,
+            "low": low or 0,
+            "high": _INT_MAX if high is None else high,
+        },
+    )
+    return down_sample([Point.of(LoggedEvent(*row)) for row in rows], most)
+
+
+def down_sample(found: Sequence[Point], most: int) -> list[Point]:
+    """At most `most` points: the first, the last, and of each stretch the lowest and highest
+    training loss. Points with a validation value are kept before others."""
+    if len(found) <= most:
+        return list(found)
+    kept = {0, len(found) - 1}
+    validated = [i for i, p in enumerate(found) if p.values.get("validation_loss") is not None]
+    kept.update(validated[: max(0, most // 2)])
+    stretches = max(1, (most - len(kept)) // 2)
+    width = len(found) / stretches
+    for n in range(stretches):
+        stretch = range(int(n * width), min(len(found), int((n + 1) * width)))
+        losses = [(found[i].values.get("training_loss"), i) for i in stretch]
+        known = [(loss, i) for loss, i in losses if loss is not None]
+        if known:
+            kept.update((min(known)[1], max(known)[1]))
+        elif stretch:
+            kept.add(stretch[0])
+    return [found[i] for i in sorted(kept)][:most]

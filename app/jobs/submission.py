@@ -1,0 +1,212 @@
+"""Submitting a job: check everything, price it, record it, queue it."""
+
+import re
+import secrets
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from app.accounts import audit, idempotency
+from app.attempts import queue
+from app.catalog import service as catalog
+from app.catalog.base_models import BaseModel, BaseModels
+from app.core import clock, ids
+from app.core.actor import Actor, Role, Scope
+from app.datasets import service as datasets
+from app.datasets.tables import DatasetVersion
+from app.events import log
+from app.events.log import NewEvent
+from app.events.types import EventType
+from app.jobs.errors import HyperparameterInvalid, JobInputInvalid, MetadataTooLarge
+from app.jobs.estimates import Estimate, Size, estimate
+from app.jobs.repository import JobRepository
+from app.jobs.states import Cause, JobStatus
+from app.jobs.tables import Job
+from app.jobs.transition import announce
+from app.training.config import SupervisedHyperparameters
+
+METADATA_PAIRS, METADATA_KEY, METADATA_VALUE = 16, 64, 512
+LONGEST_SUFFIX = 64
+_SUFFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What a customer asks for. `hyperparameters` are the method's, "auto" where left out."""
+
+    base_model: str
+    training_version_id: str
+    validation_version_id: str | None = None
+    method: str = "supervised"
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    name: str | None = None
+    description: str | None = None
+    suffix: str | None = None
+    seed: int | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+    hardware: str | None = None
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A submission that would be accepted, and what it is estimated to take."""
+
+    submission: Submission
+    base_model: BaseModel
+    hyperparameters: SupervisedHyperparameters
+    training: DatasetVersion
+    validation: DatasetVersion | None
+    labels: list[str]
+    estimate: Estimate
+    warnings: list[str]
+
+
+async def check(
+    session: AsyncSession,
+    actor: Actor,
+    base_models: BaseModels,
+    hourly_cost: float,
+    asked: Submission,
+) -> Checked:
+    """Everything `submit` would refuse, refused without creating anything."""
+    actor.require(Scope.WRITE, Role.ADMIN)
+    base_model = base_models.get(asked.base_model)
+    hyperparameters = _hyperparameters(asked)
+    _check_words(asked)
+    training = await datasets.get_version(session, actor, asked.training_version_id)
+    validation = None
+    if asked.validation_version_id is not None:
+        validation = await datasets.get_version(session, actor, asked.validation_version_id)
+    labels = await catalog.labels_for(session, actor, asked.hardware)
+    cost = await estimate(session, base_model, hyperparameters, Size.of(training), hourly_cost)
+    warnings = list(training.report.get("warnings", []))
+    if validation is None:
+        warnings.append("No validation data: the job cannot show whether it overfits.")
+    elif validation.sha256 == training.sha256:
+        raise JobInputInvalid(
+            "Training and validation data are the same. Hold some cases out.",
+            path=("validationData",),
+        )
+    return Checked(asked, base_model, hyperparameters, training, validation, labels, cost, warnings)
+
+
+async def submit(session: AsyncSession, actor: Actor, checked: Checked) -> Job:
+    """Record the job and queue its first attempt. The same idempotency key gives the same job."""
+    asked, now = checked.submission, clock.now()
+    id = ids.new(ids.JOB)
+    digest = {key: value for key, value in vars(asked).items() if key not in ("idempotency_key",)}
+    made = await idempotency.remember(
+        session, actor, asked.idempotency_key, "submitJob", digest, id
+    )
+    if made is not None:
+        return await JobRepository(session, actor.org_id).get(made)
+    job = Job(
+        org_id=actor.org_id,
+        id=id,
+        project_id=actor.project_id,
+        owner_id=actor.member_id,
+        name=(asked.name or "").strip() or f"{asked.suffix or asked.base_model} {id[-6:]}",
+        description=asked.description,
+        status=JobStatus.PENDING.value,
+        provider=checked.base_model.provider,
+        base_model=checked.base_model.name,
+        method=asked.method,
+        hyperparameters=checked.hyperparameters.model_dump(),
+        training_version_id=checked.training.id,
+        validation_version_id=checked.validation.id if checked.validation else None,
+        suffix=asked.suffix,
+        seed=asked.seed if asked.seed is not None else secrets.randbelow(2**31),
+        labels=asked.metadata,
+        hardware=asked.hardware,
+        estimated_cost=checked.estimate.cost,
+        created_at=now,
+        updated_at=now,
+    )
+    session.add(job)
+    await session.flush()
+    await queue.open_attempt(session, actor.org_id, id, checked.labels)
+    await log.open_stream(session, actor.org_id, id)
+    audit.record(
+        session,
+        actor,
+        "job.submitted",
+        id,
+        after={
+            "name": job.name,
+            "baseModel": job.base_model,
+            "method": job.method,
+            "hyperparameters": job.hyperparameters,
+            "seed": job.seed,
+            "trainingVersion": checked.training.id,
+            "cases": checked.training.case_count,
+            "sha256": checked.training.sha256,
+            "snapshot": checked.training.description,
+        },
+    )
+    warnings = [
+        NewEvent(EventType.MESSAGE, {"level": "warn", "message": warning})
+        for warning in checked.warnings
+    ]
+    if warnings:
+        await log.append(session, id, warnings)
+    await announce(session, job, None, Cause.EVIDENCE)
+    return job
+
+
+def _hyperparameters(asked: Submission) -> SupervisedHyperparameters:
+    if asked.method != "supervised":
+        raise JobInputInvalid("This server knows the method supervised.", path=("method",))
+    try:
+        return SupervisedHyperparameters.model_validate(asked.hyperparameters)
+    except ValidationError as wrong:
+        first = wrong.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else "hyperparameters"
+        allowed = _range(name)
+        raise HyperparameterInvalid(
+            f"{name}: {first['msg']}, got {first.get('input')!r}.{allowed}",
+            path=("method", "supervised", "hyperparameters", name),
+        ) from wrong
+
+
+def _range(name: str) -> str:
+    schema = SupervisedHyperparameters.model_json_schema()["properties"].get(name, {})
+    for option in schema.get("anyOf", []):
+        low = option.get("minimum", option.get("exclusiveMinimum"))
+        high = option.get("maximum")
+        if low is not None and high is not None:
+            return f' Allowed: "auto", or a number from {low} to {high}.'
+    return ""
+
+
+def _check_words(asked: Submission) -> None:
+    if asked.name is not None and len(asked.name) > 200:
+        raise JobInputInvalid("A job's name has at most 200 characters.", path=("name",))
+    if asked.description is not None and len(asked.description) > 4_000:
+        raise JobInputInvalid("A description has at most 4000 characters.", path=("description",))
+    if asked.suffix is not None and (
+        len(asked.suffix) > LONGEST_SUFFIX or not _SUFFIX.fullmatch(asked.suffix)
+    ):
+        raise JobInputInvalid(
+            f"A suffix has 1 to {LONGEST_SUFFIX} letters, digits, '.', '_' or '-', and begins "
+            "with a letter or digit.",
+            path=("suffix",),
+        )
+    if asked.seed is not None and not 0 <= asked.seed < 2**32:
+        raise JobInputInvalid("A seed lies between 0 and 4294967295.", path=("seed",))
+    if len(asked.metadata) > METADATA_PAIRS:
+        raise MetadataTooLarge(
+            f"Metadata holds at most {METADATA_PAIRS} pairs.",
+            limit=METADATA_PAIRS,
+            path=("metadata",),
+        )
+    for key, value in asked.metadata.items():
+        if not 1 <= len(key) <= METADATA_KEY or len(value) > METADATA_VALUE:
+            raise MetadataTooLarge(
+                f"The metadata pair {key[:20]!r} is too long: keys have 1 to {METADATA_KEY} "
+                f"characters, values at most {METADATA_VALUE}.",
+                limit=METADATA_VALUE,
+                path=("metadata", key[:METADATA_KEY]),
+            )

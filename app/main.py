@@ -1,0 +1,96 @@
+"""Composition root of the API process: settings → database → doorbell → streams → doors."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route, WebSocketRoute
+
+from app.api.graphql.context import Services
+from app.api.graphql.view import GraphQLDoor
+from app.api.rest.routes import RestDoor
+from app.catalog.base_models import BaseModels
+from app.catalog.tokens import Tokenizers
+from app.core.database import CONNECTION_ERRORS, Database
+from app.core.egress import Egress
+from app.core.secrets import api_key_pepper, master_key
+from app.core.settings import Settings
+from app.events.doorbell import Doorbell
+from app.events.stream import Streams
+from app.files import service as files
+from app.files.store import FolderStore
+from app.web import routes as web
+
+log = logging.getLogger(__name__)
+_SWEEP_EVERY = 3600.0
+
+
+def create_app(settings: Settings, database_url: str) -> Starlette:
+    """The API of one process. The schema is up to date; `database_url` is the owner's."""
+    database = Database(database_url, "luthier_app", settings.database_pool)
+    broadcast = settings.broadcast_url
+    doorbell = Doorbell(broadcast.get_secret_value() if broadcast else database_url)
+    database.after_commit = doorbell.ring
+    base_models = BaseModels(settings)
+    services = Services(
+        settings=settings,
+        database=database,
+        streams=Streams(database, doorbell),
+        store=FolderStore(settings.data_dir / "files"),
+        base_models=base_models,
+        tokenizers=Tokenizers(base_models),
+        pepper=api_key_pepper(settings),
+        master_key=master_key(settings),
+    )
+    egress = Egress()
+    graphql = GraphQLDoor(services)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await doorbell.start()
+        await services.streams.start()
+        sweeper = asyncio.create_task(_sweep(settings), name="file-sweeper")
+        yield
+        sweeper.cancel()
+        await services.streams.stop()
+        await doorbell.stop()
+        await egress.close()
+        await database.close()
+
+    async def ready(_: Request) -> Response:
+        try:
+            async with asyncio.timeout(5), database.transaction(None) as session:
+                await (await session.connection()).execute(text("SELECT 1"))
+        except (*CONNECTION_ERRORS, SQLAlchemyError) as trouble:
+            log.warning("not ready: %s", trouble)
+            return JSONResponse({"status": "unavailable", "database": "no answer"}, 503)
+        return JSONResponse({"status": "ready", "database": "ok"})
+
+    return Starlette(
+        routes=[
+            Route("/graphql", graphql, methods=None),
+            WebSocketRoute("/graphql", graphql),
+            *RestDoor(services, egress).routes(),
+            Route("/healthz", _healthy),
+            Route("/readyz", ready),
+            *web.routes(),
+        ],
+        lifespan=lifespan,
+    )
+
+
+async def _healthy(_: Request) -> Response:
+    return PlainTextResponse("ok")
+
+
+async def _sweep(settings: Settings) -> None:
+    while True:
+        if removed := await asyncio.to_thread(files.sweep, settings.data_dir / "files"):
+            log.info("removed %d uploads that never completed", removed)
+        await asyncio.sleep(_SWEEP_EVERY)

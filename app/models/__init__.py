@@ -1,0 +1,1 @@
+"""Results of fine-tuning, and their deployments: models made callable."""

@@ -1,0 +1,70 @@
+"""Models and deployments."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import CheckConstraint, Index, text
+from sqlmodel import Field, SQLModel
+
+from app.core.columns import big_integer, json_column, one_of, same_tenant
+from app.models.states import DeploymentStatus
+
+
+class Model(SQLModel, table=True):
+    """`path` is relative to the data folder; `manifest_sha256` seals what lies there."""
+
+    __tablename__ = "models"
+    __table_args__ = (
+        same_tenant("project_id", "projects"),
+        Index("models_by_name", "org_id", "name", unique=True),
+        Index("models_by_age", "org_id", "created_at", "id"),
+    )
+
+    org_id: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    project_id: str
+    name: str
+    provider: str
+    base_model: str
+    job_id: str
+    step: int | None = None
+    kind: str
+    path: str
+    manifest_sha256: str
+    size_bytes: int = big_integer()
+    created_at: datetime
+    deleted_at: datetime | None = None
+
+
+class Deployment(SQLModel, table=True):
+    __tablename__ = "deployments"
+    __table_args__ = (
+        same_tenant("project_id", "projects"),
+        same_tenant("model_id", "models"),
+        one_of("status", DeploymentStatus, "deployments_status"),
+        CheckConstraint(
+            "requested_action IS NULL OR requested_action = 'undeploy'",
+            name="deployments_requested_action",
+        ),
+        Index("deployments_by_age", "org_id", "created_at", "id"),
+        Index(
+            "deployments_one_live",
+            "org_id",
+            "model_id",
+            unique=True,
+            postgresql_where=text("status NOT IN ('stopped', 'failed')"),
+        ),
+    )
+
+    org_id: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    project_id: str
+    model_id: str
+    status: str
+    requested_action: str | None = None
+    hardware: str | None = None
+    endpoint: str | None = None
+    error: dict[str, Any] | None = json_column(nullable=True)
+    created_at: datetime
+    ready_at: datetime | None = None
+    stopped_at: datetime | None = None

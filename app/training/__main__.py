@@ -1,0 +1,92 @@
+"""`python -m app.training CONFIG.json`: one attempt at one job, from start to its end.
+
+Knows no database. Reports leave as JSON lines (see `report.py`), SIGTERM asks it to checkpoint
+and leave, and the exit status is 0 finished, 1 failed, 3 stopped.
+"""
+
+import importlib
+import sys
+import traceback
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from app.training.config import TrainingConfig
+from app.training.environment import die_with_parent, use_one_gpu
+from app.training.errors import TrainingFailed, TrainingStopped
+from app.training.report import EXIT_FAILED, EXIT_FINISHED, EXIT_STOPPED, Failed, Reporter
+from app.training.run import Run, StopRequest
+
+# Imported by name when needed: each loads torch, which takes seconds and hundreds of megabytes.
+METHODS = {"supervised": "app.training.sft"}
+
+
+def main(arguments: list[str]) -> int:
+    die_with_parent()
+    reporter = Reporter.claim()
+    stop = StopRequest(reporter)
+    stop.listen()
+    try:
+        run = Run(_read_config(arguments), reporter, stop)
+        run.check_inputs()
+        run.config.run_dir.mkdir(parents=True, exist_ok=True)
+        use_one_gpu()
+        importlib.import_module(METHODS[run.config.method]).train(run)
+    except TrainingStopped:
+        run.stopped()
+        return EXIT_STOPPED
+    except Exception as error:  # noqa: BLE001
+        # The last line of defence: whatever happened, the supervisor gets one sentence about it.
+        traceback.print_exc()
+        reporter.send(_failure(error))
+        return EXIT_FAILED
+    return EXIT_FINISHED
+
+
+def _read_config(arguments: list[str]) -> TrainingConfig:
+    if len(arguments) != 1:
+        raise TrainingFailed("invalid_config", "Usage: python -m app.training CONFIG.json")
+    try:
+        return TrainingConfig.model_validate_json(Path(arguments[0]).read_bytes())
+    except OSError as error:
+        raise TrainingFailed("invalid_config", f"{arguments[0]} cannot be read.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = [str(part) for part in first["loc"]]
+        if path[:1] == ["hyperparameters"]:
+            param = path[1] if len(path) > 1 else None
+            raise TrainingFailed(
+                "invalid_hyperparameters", _sentence(first["msg"]), param
+            ) from error
+        where = ".".join(path) or None
+        raise TrainingFailed("invalid_config", _sentence(first["msg"]), where) from error
+
+
+def _sentence(message: str) -> str:
+    return message.removeprefix("Value error, ").rstrip(".") + "."
+
+
+def _failure(error: Exception) -> Failed:
+    if isinstance(error, TrainingFailed):
+        return Failed(code=error.code, message=error.message, param=error.param)
+    if _is_out_of_memory(error):
+        return Failed(
+            code="out_of_memory",
+            message="The machine ran out of memory: lower batch_size or max_length.",
+            param="batch_size",
+        )
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return Failed(code="internal_error", message=f"Training ended unexpectedly: {text[:300]}")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and (
+        "can't allocate memory" in text or "out of memory" in text
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,133 @@
+"""Listens to the trainer: one line per step, a manifest per checkpoint, and the stop request."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from app.training.errors import TrainingStopped
+from app.training.report import Metrics, Progress, finite
+from app.training.run import Pace, Run
+
+NAMES = {
+    "loss": "training_loss",
+    "mean_token_accuracy": "training_accuracy",
+    "entropy": "training_entropy",
+    "learning_rate": "learning_rate",
+    "grad_norm": "gradient_norm",
+    "eval_loss": "validation_loss",
+    "eval_mean_token_accuracy": "validation_accuracy",
+    "eval_entropy": "validation_entropy",
+}
+# The trainer's own clocks and counters: they start again after a resume, ours do not.
+DROPPED = (
+    "epoch", "num_tokens", "total_flos", "train_", "eval_runtime", "eval_samples", "eval_steps",
+    "eval_num_tokens", "eval_epoch", "eval_model_preparation_time",
+)  # fmt: skip
+
+
+class ReportingCallback(TrainerCallback):  # type: ignore[misc]  # the library is untyped here
+    """Reports through `run`. Only the first process of a distributed run may carry it."""
+
+    def __init__(self, run: Run, validates: bool) -> None:
+        self._run = run
+        self._validates = validates
+        self._pace = Pace()
+        self._pending: dict[str, float] = {}
+        self._evaluation_begun = 0.0
+        self._tokens_before = 0
+        self._warned_non_finite = False
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._pace.step_begins()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self._run.stop.asked:
+            # No evaluation: whoever asks for a pause waits for this process to leave.
+            control.should_save = control.should_training_stop = True
+            control.should_evaluate = False
+        elif state.global_step >= state.max_steps:
+            control.should_evaluate = self._validates
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any
+    ) -> None:
+        """Comes once with a step's training values and, after an evaluation, with its values."""
+        logs = logs or {}
+        if "loss" not in logs and "eval_loss" not in logs:
+            return  # the summary at the end
+        for name, value in logs.items():
+            if isinstance(value, int | float) and not name.startswith(DROPPED):
+                self._pending[NAMES.get(name, name.replace("/", "_"))] = float(value)
+        if "loss" in logs:
+            total = int(logs["num_tokens"])
+            tokens, self._tokens_before = total - self._tokens_before, total
+            self._run.trained_tokens += tokens
+            self._pending["tokens_per_second"] = self._pace.step_ends(tokens)
+            self._pending["trained_tokens"] = self._run.trained_tokens
+            self._evaluation_begun = time.perf_counter()
+            if not control.should_evaluate:
+                self._send_line(state)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step:
+            self._pace.evaluation_took(time.perf_counter() - self._evaluation_begun)
+        self._send_line(state)
+        if self._run.stop.asked:
+            if not state.global_step:
+                raise TrainingStopped
+            control.should_save = control.should_training_stop = True
+
+    def on_prediction_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Leaves an evaluation half way; the step before it is complete and gets its line."""
+        if self._run.stop.asked:
+            if self._pending:
+                self._send_line(state)
+            raise TrainingStopped
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        self._run.checkpoint_saved(folder, state.global_step, state.epoch)
+        if self._run.stop.asked:
+            control.should_training_stop = True
+
+    def _send_line(self, state: Any) -> None:
+        values, non_finite = finite(self._pending)
+        self._pending = {}
+        counters = ("tokens_per_second", "trained_tokens")
+        self._run.latest |= {name: v for name, v in values.items() if name not in counters}
+        self._run.reporter.send(
+            Metrics(
+                step=state.global_step,
+                epoch=state.epoch or 0.0,
+                values=values,
+                non_finite=non_finite,
+                progress=self._progress(state),
+            )
+        )
+        if non_finite and not self._warned_non_finite:
+            self._warned_non_finite = True
+            self._run.reporter.message(
+                "warn",
+                f"At step {state.global_step} {', '.join(non_finite)} stopped being a number:"
+                " training has probably diverged. A lower learning rate may help.",
+            )
+
+    def _progress(self, state: Any) -> Progress:
+        resolved = self._run.resolved
+        done, total = state.global_step, state.max_steps
+        evaluations = 0
+        if self._validates:
+            every = resolved.eval_interval
+            evaluations = math.ceil(total / every) - done // every if done < total else 0
+        return Progress(
+            step=done,
+            total_steps=total,
+            epoch=state.epoch or 0.0,
+            total_epochs=resolved.n_epochs,
+            trained_tokens=self._run.trained_tokens,
+            tokens_per_second=self._pace.tokens_per_second,
+            remaining_seconds=self._pace.remaining(total - done, evaluations),
+        )

@@ -1,0 +1,1 @@
+import{a,b}from"./chunk-MR5LJSMA.js";import"./chunk-I73ZNVQR.js";import"./chunk-I7GGXFY5.js";import"./chunk-HVM3ONKJ.js";import"./chunk-VO3LFWRK.js";import"./chunk-VFYS6ERE.js";import"./chunk-PTPNM2Z4.js";import"./chunk-L3BP23BZ.js";import"./chunk-4L5RI3VG.js";export{a as LANGUAGE_ID,b as initializeMode};

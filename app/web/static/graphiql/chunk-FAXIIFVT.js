@@ -1,0 +1,1 @@
+import{a,b}from"./chunk-HVM3ONKJ.js";import"./chunk-VO3LFWRK.js";import"./chunk-VFYS6ERE.js";import"./chunk-PTPNM2Z4.js";import"./chunk-L3BP23BZ.js";import"./chunk-4L5RI3VG.js";export{b as getWorker,a as jsonDefaults};

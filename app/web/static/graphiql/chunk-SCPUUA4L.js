@@ -1,0 +1,1 @@
+import{wc as o}from"./chunk-VO3LFWRK.js";o();

@@ -1,0 +1,1 @@
+"""The worker: claims attempts, holds their leases, starts training, keeps deployments alive."""

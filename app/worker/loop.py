@@ -1,0 +1,149 @@
+"""The worker's loop: claim what is due, run it, report for duty, leave in order."""
+
+import asyncio
+import logging
+import random
+import socket
+from collections.abc import Callable
+from datetime import timedelta
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.attempts import queue
+from app.attempts.queue import Claim
+from app.catalog import service as catalog
+from app.catalog.base_models import BaseModels
+from app.core import ids
+from app.core.database import CONNECTION_ERRORS, Database
+from app.core.egress import Egress
+from app.core.secrets import master_key
+from app.core.settings import Settings
+from app.events.doorbell import Doorbell
+from app.files.store import FolderStore
+from app.worker import hardware
+from app.worker.deployment_run import DeploymentRun
+from app.worker.servers import Servers
+from app.worker.training_run import TrainingRun, Workshop
+
+log = logging.getLogger(__name__)
+
+_POLL = 1.0
+_REPORT_EVERY = 20.0
+_DEPLOYMENTS = 64  # claimed at a time; each holds memory only while its model is loaded
+
+
+class Worker:
+    """One per machine. `labels` always hold `local` and the kinds of its processors."""
+
+    def __init__(self, settings: Settings, database_url: str) -> None:
+        self.id = ids.new(ids.WORKER)
+        self._settings = settings
+        self._database = Database(database_url, "luthier_worker", settings.database_pool)
+        broadcast = settings.broadcast_url
+        self._doorbell = Doorbell(broadcast.get_secret_value() if broadcast else database_url)
+        self._database.after_commit = self._doorbell.ring
+        self._doorbell.on_ring(self._heard)
+        self._egress = Egress()
+        self._servers = Servers(settings, master_key(settings), self._egress)
+        self._shop = Workshop(
+            settings, self._database, FolderStore(settings.data_dir / "files"), BaseModels(settings)
+        )
+        self._machine = hardware.describe()
+        kinds = {part["kind"] for part in self._machine["parts"]}
+        self._labels = sorted({"local", *kinds, *settings.worker_labels})
+        self._runs: dict[str, tuple[TrainingRun | DeploymentRun, asyncio.Task[None]]] = {}
+        self._wake = asyncio.Event()
+        self._draining = False
+
+    def drain(self) -> None:
+        """Take nothing new, save what runs, then let `run` return."""
+        self._draining = True
+        for run, _ in self._runs.values():
+            run.drain()
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Work until drained."""
+        await self._doorbell.start()
+        reporter = asyncio.create_task(self._report(), name="worker-report")
+        log.info("worker %s takes attempts for %s", self.id, ", ".join(self._labels))
+        try:
+            while not self._draining:
+                self._wake.clear()
+                try:
+                    await self._claim_all()
+                except (*CONNECTION_ERRORS, SQLAlchemyError) as trouble:
+                    log.warning("the queue is out of reach: %s", trouble)
+                try:
+                    await asyncio.wait_for(
+                        self._wake.wait(),
+                        _POLL * (0.75 + random.random() / 2),  # noqa: S311 - jitter
+                    )
+                except TimeoutError:
+                    continue
+            await asyncio.gather(*(task for _, task in self._runs.values()))
+        finally:
+            reporter.cancel()
+            await self._leave()
+
+    async def _claim_all(self) -> None:
+        while self._count(TrainingRun) < self._settings.worker_slots:
+            if not await self._claim(ids.JOB, lambda c: TrainingRun(self._shop, c)):
+                break
+        while self._count(DeploymentRun) < _DEPLOYMENTS:
+            if not await self._claim(
+                ids.DEPLOYMENT, lambda c: DeploymentRun(self._shop, self._servers, c)
+            ):
+                break
+
+    async def _claim(self, kind: str, make: Callable[[Claim], TrainingRun | DeploymentRun]) -> bool:
+        lease = timedelta(seconds=self._settings.lease_seconds)
+        async with self._database.transaction(None) as session:
+            claim = await queue.claim(session, self.id, kind, self._labels, lease)
+        if claim is None:
+            return False
+        log.info("claimed %s, attempt %d", claim.subject_id, claim.number)
+        run = make(claim)
+        task = asyncio.create_task(self._guard(run, claim.subject_id), name=claim.subject_id)
+        self._runs[claim.subject_id] = (run, task)
+        return True
+
+    async def _guard(self, run: TrainingRun | DeploymentRun, subject_id: str) -> None:
+        """A bug in one run must not end the others: its lease runs out and it is taken up again."""
+        try:
+            await run.run()
+        except Exception:
+            log.exception("the run of %s broke", subject_id)
+        finally:
+            del self._runs[subject_id]
+            self._wake.set()
+
+    def _count(self, kind: type[TrainingRun] | type[DeploymentRun]) -> int:
+        return sum(isinstance(run, kind) for run, _ in self._runs.values())
+
+    def _heard(self, streams: frozenset[str] | None) -> None:
+        for subject_id, (run, _) in self._runs.items():
+            if streams is None or subject_id in streams:
+                run.look()
+        self._wake.set()
+
+    async def _report(self) -> None:
+        while True:
+            try:
+                async with self._database.transaction(None) as session:
+                    await catalog.report_worker(
+                        session, self.id, socket.gethostname(), self._labels, self._machine
+                    )
+            except (*CONNECTION_ERRORS, SQLAlchemyError) as trouble:
+                log.warning("could not report for duty: %s", trouble)
+            await asyncio.sleep(_REPORT_EVERY)
+
+    async def _leave(self) -> None:
+        try:
+            async with self._database.transaction(None) as session:
+                await catalog.forget_worker(session, self.id)
+        except (*CONNECTION_ERRORS, SQLAlchemyError) as trouble:
+            log.warning("could not sign off: %s", trouble)
+        await self._doorbell.stop()
+        await self._egress.close()
+        await self._database.close()

@@ -1,0 +1,169 @@
+"""The training program in a real process, and what it says."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from app.training.environment import environment
+from app.training.report import (
+    Checkpoint,
+    Failed,
+    Finished,
+    Message,
+    Metrics,
+    Report,
+    Started,
+    Stopped,
+    parse,
+)
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT = 120
+
+
+def run_module(module: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, **environment(1)},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@dataclass
+class Outcome:
+    """All that one process said, and how it ended."""
+
+    code: int
+    stderr: str
+    lines: list[str]
+    reports: list[Report] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.reports = [parse(line) for line in self.lines]
+
+    @property
+    def started(self) -> Started:
+        (report,) = (r for r in self.reports if isinstance(r, Started))
+        return report
+
+    @property
+    def metrics(self) -> list[Metrics]:
+        return [r for r in self.reports if isinstance(r, Metrics)]
+
+    @property
+    def checkpoints(self) -> list[Checkpoint]:
+        return [r for r in self.reports if isinstance(r, Checkpoint)]
+
+    @property
+    def messages(self) -> list[str]:
+        return [r.message for r in self.reports if isinstance(r, Message)]
+
+    @property
+    def finished(self) -> Finished:
+        assert self.code == 0, self.stderr[-3000:]
+        assert isinstance(self.reports[-1], Finished)
+        return self.reports[-1]
+
+    @property
+    def stopped(self) -> Stopped:
+        assert self.code == 3, self.stderr[-3000:]
+        assert isinstance(self.reports[-1], Stopped)
+        return self.reports[-1]
+
+    @property
+    def failed(self) -> Failed:
+        assert self.code == 1, self.stderr[-3000:]
+        assert isinstance(self.reports[-1], Failed)
+        return self.reports[-1]
+
+
+class Training:
+    """A training process that is running."""
+
+    def __init__(self, folder: Path, **config: Any) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / "config.json"
+        file.write_text(json.dumps(config, default=str))
+        self._stderr = folder / "stderr"
+        reading, writing = os.pipe()
+        with self._stderr.open("w") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "app.training", str(file)],
+                cwd=ROOT,
+                env={**os.environ, **environment(1), "LUTHIER_REPORT_FD": str(writing)},
+                pass_fds=(writing,),
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+            )
+        os.close(writing)
+        self._reports = os.fdopen(reading)
+        self._lines: list[str] = []
+
+    def wait_for(self, wanted: Callable[[Report], bool]) -> Report:
+        """Read on until a report is as wanted."""
+        for line in self._reports:
+            self._lines.append(line)
+            report = parse(line)
+            if wanted(report):
+                return report
+        raise AssertionError(f"the process ended first: {self._stderr.read_text()[-3000:]}")
+
+    def terminate(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.process.kill()
+
+    def end(self) -> Outcome:
+        self._lines += self._reports
+        code = self.process.wait(TIMEOUT)
+        return Outcome(code, self._stderr.read_text(), self._lines)
+
+    def clean_up(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self._reports.close()
+
+
+Start = Callable[..., Training]
+
+
+def base_config(tiny_model: Path, chats: Path, run_dir: Path) -> dict[str, Any]:
+    return {
+        "job_id": "ftjob_test",
+        "attempt": 1,
+        "run_dir": run_dir,
+        "base_model": tiny_model,
+        "base_model_name": "tiny",
+        "training_file": chats / "train.jsonl",
+        "training_sha256": sha256(chats / "train.jsonl"),
+        "seed": 7,
+        # Two runs that are compared must not measure the processor twice and differ.
+        "dtype": "float32",
+        "threads": 1,
+    }
+
+
+def with_validation(chats: Path) -> dict[str, Any]:
+    file = chats / "valid.jsonl"
+    return {"validation_file": file, "validation_sha256": sha256(file)}
