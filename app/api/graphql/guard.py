@@ -31,6 +31,8 @@ _SELECTIONS = 100
 _DIRECTIVES = 30
 _OPERATIONS = 5
 _FRAGMENTS = 50
+_INTROSPECTION = ("__schema", "__type")
+_INTROSPECTION_DEPTH = 20
 _CONNECTIONS = {
     "jobs", "events", "checkpoints", "models", "deployments", "datasets", "files", "baseModels",
     "auditLog",
@@ -119,6 +121,11 @@ class _Walk:
             times = self._page_size(node)
             below.cost = min(below.cost * times + (1 if node.selection_set else 0), 10**9)
             below.depth += 1
+            if node.name.value in _INTROSPECTION:
+                # Explorers and code generators nest deeper than any query of ours needs to.
+                if below.depth > _INTROSPECTION_DEPTH:
+                    raise TooMuch("levels of introspection", _INTROSPECTION_DEPTH)
+                below.depth = 1
             below.fields += 1
             below.aliases += node.alias is not None
             yield below

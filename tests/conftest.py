@@ -1,0 +1,111 @@
+"""A real Postgres, a real server on a real socket, and tenants to try it with."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from app.core import migrations
+from app.core.database import Database
+from app.core.postgres import EmbeddedPostgres
+from app.core.settings import Settings
+from app.main import create_app
+from tests.support import Api, Tenant, new_tenant
+
+ON_CI = os.environ.get("CI") == "true"
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("luthier")
+
+
+@pytest.fixture(scope="session")
+def database_url(data_dir: Path) -> Iterator[str]:
+    """The owner's URL of a migrated database: the embedded Postgres, or LUTHIER_TEST_DATABASE_URL."""
+    if given := os.environ.get("LUTHIER_TEST_DATABASE_URL"):
+        asyncio.run(migrations.upgrade(given))
+        yield given
+        return
+    embedded = EmbeddedPostgres(data_dir, fsync=False)
+    embedded.start()
+    try:
+        asyncio.run(migrations.upgrade(embedded.url))
+        yield embedded.url
+    finally:
+        embedded.stop()
+
+
+@pytest.fixture(scope="session")
+def settings(data_dir: Path) -> Settings:
+    """Short leases, a small upload limit, and a folder for models and server-side datasets."""
+    for name in ("models", "datasets"):
+        (data_dir / name).mkdir(exist_ok=True)
+    return Settings(
+        data_dir=data_dir,
+        max_upload_bytes=1_000_000,
+        model_roots=[data_dir / "models"],
+        dataset_roots=[data_dir / "datasets"],
+        lease_seconds=3,
+        connection_init_seconds=2,
+        _env_file=None,
+    )
+
+
+@pytest.fixture(scope="session")
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """As the API sees it. Commits ring no doorbell: readers fall back on their poll."""
+    found = Database(database_url, "luthier_app", 20)
+    yield found
+    await found.close()
+
+
+@pytest.fixture(scope="session")
+async def worker_database(database_url: str) -> AsyncIterator[Database]:
+    """As the worker sees it."""
+    found = Database(database_url, "luthier_worker", 20)
+    yield found
+    await found.close()
+
+
+@pytest.fixture(scope="session")
+async def server(settings: Settings, database_url: str) -> AsyncIterator[str]:
+    """The API on a free loopback port; its base URL."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        create_app(settings, database_url),
+        ws="websockets-sansio",
+        ws_max_size=settings.max_body_bytes,
+        log_config=None,
+        lifespan="on",
+    )
+    running = uvicorn.Server(config)
+    task = asyncio.create_task(running.serve(sockets=[listener]))
+    while not running.started:
+        await asyncio.sleep(0.02)
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    running.should_exit = True
+    await task
+
+
+@pytest.fixture
+async def tenant(database: Database, settings: Settings) -> Tenant:
+    """A new organization with its owner's key: no test sees another's rows."""
+    return await new_tenant(database, settings)
+
+
+@pytest.fixture
+async def other_tenant(database: Database, settings: Settings) -> Tenant:
+    return await new_tenant(database, settings)
+
+
+@pytest.fixture
+async def api(server: str, tenant: Tenant) -> AsyncIterator[Api]:
+    """The API as the tenant's owner."""
+    async with Api(server, tenant.key) as client:
+        yield client
