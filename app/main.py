@@ -55,7 +55,7 @@ def create_app(settings: Settings, database_url: str) -> Starlette:
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await doorbell.start()
         await services.streams.start()
-        sweeper = asyncio.create_task(_sweep(settings), name="file-sweeper")
+        sweeper = asyncio.create_task(_sweep(services), name="file-sweeper")
         yield
         sweeper.cancel()
         await services.streams.stop()
@@ -89,8 +89,14 @@ async def _healthy(_: Request) -> Response:
     return PlainTextResponse("ok")
 
 
-async def _sweep(settings: Settings) -> None:
+async def _sweep(services: Services) -> None:
     while True:
-        if removed := await asyncio.to_thread(files.sweep, settings.data_dir / "files"):
+        root = services.settings.data_dir / "files"
+        if removed := await asyncio.to_thread(files.sweep, root):
             log.info("removed %d uploads that never completed", removed)
+        try:
+            if removed := await files.sweep_unreferenced(services.database, services.store):
+                log.info("removed %d contents that no file refers to", removed)
+        except (*CONNECTION_ERRORS, SQLAlchemyError) as trouble:
+            log.warning("unreferenced contents are left for the next time: %s", trouble)
         await asyncio.sleep(_SWEEP_EVERY)

@@ -94,7 +94,7 @@ class Client:
     async def upload(
         self, path: Path, purpose: str = "fine-tune", on_progress: OnProgress | None = None
     ) -> dict[str, Any]:
-        """Send a file in pieces, telling `on_progress(sent, size)`; returns what the server keeps."""
+        """Send a file in pieces, telling `on_progress(sent, size)`. Returns what it became."""
         with path.open("rb") as file:
             counted = CountedFile(file, on_progress)
             response = await self._send(

@@ -25,6 +25,8 @@ from app.files import service as files
 from app.files.errors import FileNotFound
 from app.files.store import FileStore, Stored
 
+_OVERLAP_SOUGHT_UP_TO = 64 * 1024 * 1024
+
 
 @dataclass(frozen=True)
 class Source:
@@ -75,6 +77,34 @@ async def examine(
             problem_count=found.problem_count,
         )
     return Examined(source, stored, filename, found)
+
+
+async def overlap(
+    database: Database,
+    store: FileStore,
+    actor: Actor,
+    training: str | Examined,
+    validation: str | Examined,
+) -> list[int]:
+    """Lines of the validation data whose case is also in the training data. Each is a version's id
+    or what was just examined. Not sought in large files, nor where the two are one and the same.
+
+    Long work, so it holds no transaction.
+    """
+    actor.require(Scope.WRITE)
+    paths = []
+    async with database.transaction(actor.org_id) as session:
+        for data in (training, validation):
+            if isinstance(data, Examined):
+                sha256 = data.stored.sha256
+            else:
+                sha256 = (await get_version(session, actor, data)).sha256
+            paths.append(store.path(actor.org_id, sha256))
+    if paths[0] == paths[1] or not all(
+        path.is_file() and path.stat().st_size <= _OVERLAP_SOUGHT_UP_TO for path in paths
+    ):
+        return []
+    return await asyncio.to_thread(report.overlap, *paths)
 
 
 async def create(

@@ -8,17 +8,22 @@ viewers cost one query, and a slow one holds up nobody.
 import asyncio
 import contextlib
 import logging
+import random
+import time
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.core.database import CONNECTION_ERRORS, Database
+from app.core.database import CONNECTION_ERRORS, Database, outage
 from app.events import log
 from app.events.doorbell import Doorbell
 from app.events.log import LoggedEvent
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 BUFFER = 1_000
 BATCH = 500
@@ -83,12 +88,12 @@ class Streams:
     ) -> AsyncGenerator[list[LoggedEvent], None]:
         """Batches of events after a position (None: from now), without gap or repeat, for ever.
 
-        The caller has made sure that the stream is this organization's.
+        The caller has made sure that the stream is this organization's. While the database is out
+        of reach, viewers wait.
         """
         tail = self._tails.get(stream_id)
         if tail is None:
-            async with self._database.transaction(org_id) as session:
-                head = await log.position(session, stream_id)
+            head = await self._ask(org_id, lambda session: log.position(session, stream_id))
             tail = self._tails.setdefault(stream_id, _Tail(head))
         # From here on every event after `tail.position` comes through the tail, and everything
         # up to it is in the log: there is no moment in which one could be missed.
@@ -98,8 +103,7 @@ class Streams:
             while True:
                 events = tail.after(position)
                 if events is None:
-                    async with self._database.transaction(org_id) as session:
-                        events = await log.read(session, stream_id, position, BATCH)
+                    events = await self._history(org_id, stream_id, position)
                 if events:
                     position = events[-1].seq
                     yield events
@@ -110,18 +114,41 @@ class Streams:
             if not tail.viewers and self._tails.get(stream_id) is tail:
                 del self._tails[stream_id]
 
+    async def _history(self, org_id: str, stream_id: str, position: int) -> list[LoggedEvent]:
+        return await self._ask(
+            org_id, lambda session: log.read(session, stream_id, position, BATCH)
+        )
+
+    async def _ask(self, org_id: str, read: Callable[[AsyncSession], Awaitable[T]]) -> T:
+        """Read, again and again while the database is out of reach."""
+        delay = 0.05
+        while True:
+            try:
+                async with self._database.transaction(org_id) as session:
+                    return await read(session)
+            except Exception as trouble:
+                if not outage(trouble):
+                    raise
+                logger.warning("reading the log failed, trying again: %s", trouble)
+            await asyncio.sleep(delay * (0.5 + random.random()))  # noqa: S311 - jitter
+            delay = min(2.0, delay * 2)
+
     def _heard(self, streams: frozenset[str] | None) -> None:
         self._rung |= set(self._tails) if streams is None else streams & self._tails.keys()
         if self._rung:
             self._due.set()
 
     async def _read(self) -> None:
-        """One read per ring for all tails; a poll of all of them when nobody rings."""
+        """One read per ring for all tails, and a poll of all of them at least every SAFETY_POLL:
+        rings for one stream must not put off the look at another whose ring was lost."""
+        polled = time.monotonic()
         while True:
-            try:
-                await asyncio.wait_for(self._due.wait(), SAFETY_POLL)
-            except TimeoutError:
+            with contextlib.suppress(TimeoutError):
+                left = polled + SAFETY_POLL - time.monotonic()
+                await asyncio.wait_for(self._due.wait(), max(0.0, left))
+            if time.monotonic() - polled >= SAFETY_POLL:
                 self._rung = set(self._tails)
+                polled = time.monotonic()
             self._due.clear()
             rung, self._rung = self._rung, set()
             after = {s: self._tails[s].position for s in rung if s in self._tails}

@@ -18,6 +18,7 @@ _DROP_REFERENCE = text(
     'UPDATE blobs SET "references" = "references" - 1'
     ' WHERE org_id = :org AND sha256 = :sha256 RETURNING "references"'
 )
+_KNOWN = text("SELECT sha256 FROM blobs WHERE org_id = :org AND sha256 = ANY(:wanted)")
 _FORGET = text("DELETE FROM blobs WHERE org_id = :org AND sha256 = :sha256")
 
 
@@ -46,6 +47,13 @@ class FileRepository:
         return await fetch_page(
             self.session, query, request, col(File.created_at), col(File.id), descending=True
         )
+
+    async def known(self, wanted: set[str]) -> set[str]:
+        """Which of these contents some file refers to."""
+        rows = await (await self.session.connection()).execute(
+            _KNOWN, {"org": self.org_id, "wanted": list(wanted)}
+        )
+        return set(rows.scalars())
 
     async def remove(self, file: File) -> bool:
         """Delete the row; True when nothing else needs the bytes any more."""

@@ -1,5 +1,6 @@
 """What can be done with files: keep, look up, list, delete, and sweep what a crash left behind."""
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
@@ -11,11 +12,16 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from app.accounts import audit
 from app.core import clock, ids
 from app.core.actor import Actor, Role, Scope
+from app.core.database import Database
 from app.core.paging import Page, PageRequest
 from app.files.errors import FileEmpty, FileInUse
 from app.files.repository import FileRepository
 from app.files.store import FileStore, Stored
 from app.files.tables import File
+
+# Bytes are put before their row is written; what was put more recently may still get one.
+_REGISTERED_WITHIN = 3600.0
+_DAY = 24 * 3600.0
 
 
 async def store(store: FileStore, actor: Actor, chunks: AsyncIterator[bytes], limit: int) -> Stored:
@@ -59,7 +65,7 @@ async def page(
 
 
 async def delete(session: AsyncSession, actor: Actor, id: str) -> tuple[File, bool]:
-    """Delete a file that nothing is pinned to. True: remove its bytes once this is committed."""
+    """Delete a file that nothing is pinned to. True: `forget` its bytes once this is committed."""
     actor.require(Scope.WRITE, Role.OWNER)
     files = FileRepository(session, actor.org_id)
     file = await files.get(id)
@@ -75,11 +81,17 @@ async def delete(session: AsyncSession, actor: Actor, id: str) -> tuple[File, bo
     return file, last
 
 
+def forget(store: FileStore, file: File) -> None:
+    """Remove the bytes of the last file with this content. Bytes put a moment ago are left to the
+    sweep: the same content may be on its way in again."""
+    store.remove(file.org_id, file.sha256, untouched=_REGISTERED_WITHIN)
+
+
 async def one_chunk(content: bytes) -> AsyncIterator[bytes]:
     yield content
 
 
-def sweep(root: Path, older_than: float = 24 * 3600) -> int:
+def sweep(root: Path, older_than: float = _DAY) -> int:
     """Remove uploads that never completed; returns how many."""
     removed = 0
     for partial in root.glob("*/.partial-*"):
@@ -87,6 +99,17 @@ def sweep(root: Path, older_than: float = 24 * 3600) -> int:
             if time.time() - partial.stat().st_mtime > older_than:
                 partial.unlink()
                 removed += 1
+    return removed
+
+
+async def sweep_unreferenced(database: Database, store: FileStore, older_than: float = _DAY) -> int:
+    """Remove bytes that no file refers to, such as those of a refused dataset; returns how many."""
+    removed = 0
+    for org_id, contents in (await asyncio.to_thread(store.older, older_than)).items():
+        async with database.transaction(org_id) as session:
+            known = await FileRepository(session, org_id).known(contents)
+        for sha256 in contents - known:
+            removed += store.remove(org_id, sha256, untouched=older_than)
     return removed
 
 

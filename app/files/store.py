@@ -3,10 +3,14 @@
 Another store (S3, say) has the same four verbs.
 """
 
+import asyncio
+import contextlib
+import fcntl
 import hashlib
 import os
 import secrets
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -38,7 +42,12 @@ class FileStore(Protocol):
 
     def exists(self, org_id: str, sha256: str) -> bool: ...
 
-    def remove(self, org_id: str, sha256: str) -> None: ...
+    def remove(self, org_id: str, sha256: str, *, untouched: float) -> bool:
+        """Remove bytes, unless they were put within so many seconds: then somebody may be about to
+        register them. True: they are gone."""
+
+    def older(self, untouched: float) -> dict[str, set[str]]:
+        """What was put longer ago than so many seconds, by organization."""
 
 
 class FolderStore:
@@ -61,8 +70,10 @@ class FolderStore:
                     digest.update(chunk)
                     out.write(chunk)
                 out.flush()
-                os.fsync(out.fileno())
-            os.replace(partial, folder / digest.hexdigest())
+                await asyncio.to_thread(os.fsync, out.fileno())
+            with _alone_in(folder) as opened:
+                os.replace(partial, folder / digest.hexdigest())
+                os.fsync(opened)
         finally:
             partial.unlink(missing_ok=True)
         return Stored(digest.hexdigest(), size)
@@ -73,5 +84,33 @@ class FolderStore:
     def exists(self, org_id: str, sha256: str) -> bool:
         return self.path(org_id, sha256).exists()
 
-    def remove(self, org_id: str, sha256: str) -> None:
-        self.path(org_id, sha256).unlink(missing_ok=True)
+    def remove(self, org_id: str, sha256: str, *, untouched: float) -> bool:
+        path = self.path(org_id, sha256)
+        with contextlib.suppress(FileNotFoundError), _alone_in(path.parent):
+            if _age(path) > untouched:
+                path.unlink()
+                return True
+        return False
+
+    def older(self, untouched: float) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for path in self._root.glob("*/[!.]*"):
+            with contextlib.suppress(FileNotFoundError):
+                if _age(path) > untouched:
+                    found.setdefault(path.parent.name, set()).add(path.name)
+        return found
+
+
+def _age(path: Path) -> float:
+    return time.time() - path.stat().st_mtime
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[int]:
+    """Between looking at a file's age and removing it nobody puts the same content again."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        yield opened
+    finally:
+        os.close(opened)

@@ -2,6 +2,7 @@
 
 import re
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +30,7 @@ from app.training.config import SupervisedHyperparameters
 
 METADATA_PAIRS, METADATA_KEY, METADATA_VALUE = 16, 64, 512
 LONGEST_SUFFIX = 64
+_LINES_SHOWN = 5
 _SUFFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -70,8 +72,10 @@ async def check(
     base_models: BaseModels,
     hourly_cost: float,
     asked: Submission,
+    overlapping: Sequence[int] = (),
 ) -> Checked:
-    """Everything `submit` would refuse, refused without creating anything."""
+    """Everything `submit` would refuse, refused without creating anything. `overlapping` are lines
+    of the validation data that are in the training data too."""
     actor.require(Scope.WRITE, Role.ADMIN)
     base_model = base_models.get(asked.base_model)
     hyperparameters = _hyperparameters(asked)
@@ -90,6 +94,8 @@ async def check(
             "Training and validation data are the same. Hold some cases out.",
             path=("validationData",),
         )
+    if overlapping:
+        warnings.append(_overlap_warning(overlapping))
     return Checked(asked, base_model, hyperparameters, training, validation, labels, cost, warnings)
 
 
@@ -169,6 +175,16 @@ def _hyperparameters(asked: Submission) -> SupervisedHyperparameters:
             f"{name}: {first['msg']}, got {first.get('input')!r}.{allowed}",
             path=("method", "supervised", "hyperparameters", name),
         ) from wrong
+
+
+def _overlap_warning(lines: Sequence[int]) -> str:
+    cases, are = ("case", "is") if len(lines) == 1 else ("cases", "are")
+    shown = ", ".join(map(str, lines[:_LINES_SHOWN]))
+    more = ", …" if len(lines) > _LINES_SHOWN else ""
+    return (
+        f"{len(lines)} validation {cases} {are} in the training data too (of the validation data, "
+        f"line {shown}{more}), so the validation loss looks better than it is."
+    )
 
 
 def _range(name: str) -> str:

@@ -1,0 +1,1 @@
+"""The resuming client, against servers that drop, refuse, freeze and come back."""

@@ -104,6 +104,17 @@ class SubmitJobInput:
             raise Invalid("Give trainingData or trainingFile.", path=("trainingData",))
         return found
 
+    @staticmethod
+    async def overlapping(info: Info, data: dict[str, str | Examined | None]) -> list[int]:
+        """Lines of the validation data that are in the training data too. Long work."""
+        training, validation = data["training"], data["validation"]
+        if training is None or validation is None:
+            return []
+        services = info.context.services
+        return await datasets.overlap(
+            services.database, services.store, info.context.actor, training, validation
+        )
+
     async def submission(
         self, session: AsyncSession, info: Info, data: dict[str, str | Examined | None]
     ) -> Submission:

@@ -107,6 +107,7 @@ class JobMutations:
         with refusing() as refused:
             services, who = info.context.services, info.context.actor
             data = await input.examined(info)
+            overlapping = await input.overlapping(info, data)
             async with info.context.transaction() as session:
                 trial = await session.begin_nested()
                 checked = await submission.check(
@@ -115,6 +116,7 @@ class JobMutations:
                     services.base_models,
                     services.settings.hourly_cost,
                     await input.submission(session, info, data),
+                    overlapping,
                 )
                 job = None if input.dry_run else await submission.submit(session, who, checked)
                 await (trial.rollback() if input.dry_run else trial.commit())

@@ -13,6 +13,7 @@ from strawberry.exceptions import ConnectionRejectionError
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 
 from app.api import authentication
+from app.api.body import BodyTooLarge, bounded
 from app.api.graphql.context import Context, Services
 from app.api.graphql.guard import guarded
 from app.api.graphql.schema import build
@@ -39,7 +40,8 @@ class GraphQLDoor(GraphQL[Context, None]):
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
-        request = Request(scope, receive)
+        limit = self._services.settings.max_body_bytes
+        request = Request(scope, bounded(scope, receive, limit))
         if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
             await graphiql_response(request)(scope, receive, send)
             return
@@ -52,6 +54,8 @@ class GraphQLDoor(GraphQL[Context, None]):
             response = error_response(refused.reason, code, refused.status_code, request_id)
         except AppError as refused:
             status = 403 if isinstance(refused, Forbidden) else 401
+            if isinstance(refused, BodyTooLarge):
+                status = 413
             response = error_response(refused.message, refused.code, status, request_id)
         response.headers["x-request-id"] = request_id
         await response(scope, receive, send)
@@ -72,6 +76,10 @@ class GraphQLDoor(GraphQL[Context, None]):
             )
         except AppError as refused:
             raise ConnectionRejectionError({"code": refused.code}) from refused
+
+    def decode_json(self, data: str | bytes) -> object:
+        """orjson refuses, as ill-formed, what makes the standard library recurse or fail to decode."""
+        return orjson.loads(data)
 
     def encode_json(self, data: object) -> bytes:
         return orjson.dumps(data, option=orjson.OPT_NON_STR_KEYS)

@@ -3,6 +3,7 @@
 import orjson
 from starlette.responses import Response
 
+from app.api.body import BodyTooLarge
 from app.core import errors
 from app.core.errors import AppError
 from app.files.errors import FileTooLarge
@@ -24,7 +25,7 @@ def error_response(refused: AppError) -> Response:
 
 def _status(refused: AppError) -> tuple[int, str]:
     match refused:
-        case FileTooLarge():
+        case FileTooLarge() | BodyTooLarge():
             return 413, "invalid_request_error"
         case errors.Invalid():
             return 400, "invalid_request_error"

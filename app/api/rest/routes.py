@@ -11,6 +11,7 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from app.api import authentication
+from app.api.body import bounded
 from app.api.graphql.context import Services
 from app.api.rest.errors import error_response
 from app.api.rest.upload import Upload
@@ -28,6 +29,7 @@ from app.models import service as models
 
 # What multipart/form-data may add to a file's own bytes.
 _FORM_OVERHEAD = 64 * 1024
+_LARGEST_CHAT = 8 * 1024 * 1024
 
 Handler = Callable[[Request, Actor], Awaitable[Response]]
 
@@ -109,7 +111,7 @@ class RestDoor:
         async with services.database.transaction(actor.org_id) as session:
             file, last = await files.delete(session, actor, request.path_params["id"])
         if last:
-            services.store.remove(actor.org_id, file.sha256)
+            files.forget(services.store, file)
         return _json({"id": file.id, "object": "file", "deleted": True})
 
     async def _content(self, request: Request, actor: Actor) -> Response:
@@ -142,7 +144,8 @@ class RestDoor:
         )
 
     async def _chat(self, request: Request, actor: Actor) -> Response:
-        body = await request.body()
+        receive = bounded(request.scope, request.receive, _LARGEST_CHAT)
+        body = await Request(request.scope, receive).body()
         try:
             asked = orjson.loads(body)
         except orjson.JSONDecodeError as wrong:

@@ -1,0 +1,153 @@
+"""What the command line asks of the API."""
+
+JOBS = """
+query ($filter: JobFilter, $first: Int, $after: String) {
+  jobs(filter: $filter, first: $first, after: $after) {
+    nodes {
+      id name status requestedAction provider baseModel method createdAt finishedAt
+      progress { step totalSteps percent }
+      latestMetrics { step trainingLoss validationLoss }
+      model { id name }
+    }
+    pageInfo { hasNextPage endCursor }
+  }
+}"""
+
+JOB = """
+query ($id: ID!) {
+  job(id: $id) {
+    id name description status requestedAction isStale provider baseModel method suffix seed
+    metadata hardware hyperparameters resolvedHyperparameters
+    estimatedCost cost trainedTokens createdAt startedAt finishedAt
+    error { code message param }
+    progress {
+      step totalSteps epoch totalEpochs percent trainedTokens tokensPerSecond estimatedFinishAt
+    }
+    latestMetrics {
+      step trainingLoss validationLoss trainingAccuracy validationAccuracy learningRate
+      tokensPerSecond
+    }
+    trainingData { id number caseCount dataset { id name } }
+    validationData { id number caseCount dataset { id name } }
+    checkpoints(first: 50) {
+      nodes { id step attempt sizeBytes createdAt metrics { trainingLoss validationLoss } }
+    }
+    attempts { number fromStep outcome createdAt startedAt finishedAt }
+    resultFiles { id filename sizeBytes }
+    model { id name kind sizeBytes deployments { id status } }
+  }
+}"""
+
+JOB_NOW = """
+query ($id: ID!) {
+  job(id: $id) {
+    id name status requestedAction baseModel error { code message }
+    resolvedHyperparameters progress { step totalSteps } model { id name }
+  }
+}"""
+
+JOB_EVENTS = """
+query ($id: ID!, $after: String, $level: LogLevel, $types: [JobEventType!]) {
+  job(id: $id) {
+    events(first: 200, after: $after, level: $level, types: $types) {
+      nodes { cursor type level message at attempt step data }
+      pageInfo { hasNextPage endCursor }
+    }
+  }
+}"""
+
+_USER_ERRORS = """
+userErrors {
+  __typename message code path
+  ... on DatasetInvalidError { problemCount problems { line field reason } }
+  ... on LimitExceededError { limit }
+}"""
+
+SUBMIT_JOB = f"""
+mutation ($input: SubmitJobInput!) {{
+  submitJob(input: $input) {{
+    job {{ id name status baseModel seed hyperparameters createdAt }}
+    estimate {{ tokens epochs steps secondsLow secondsHigh cost currency basis }}
+    warnings {_USER_ERRORS}
+  }}
+}}"""
+
+
+def job_action(verb: str) -> str:
+    """pause, resume, cancel or restart."""
+    return f"""
+mutation ($input: {verb.capitalize()}JobInput!) {{
+  {verb}Job(input: $input) {{ job {{ id name status requestedAction }} {_USER_ERRORS} }}
+}}"""
+
+
+DELETE_JOB = f"""
+mutation ($input: DeleteJobInput!) {{ deleteJob(input: $input) {{ deletedId {_USER_ERRORS} }} }}"""
+
+_VERSION = """
+id number caseCount sha256 createdAt
+report {
+  format caseCount tokenCount tokenizer longestCaseTokens duplicateCount duplicateLines warnings
+}"""
+
+CREATE_DATASET = f"""
+mutation ($input: CreateDatasetInput!) {{
+  createDataset(input: $input) {{
+    dataset {{ id name }} version {{ {_VERSION} }} {_USER_ERRORS}
+  }}
+}}"""
+
+DATASETS = """
+query ($first: Int, $after: String) {
+  datasets(first: $first, after: $after) {
+    nodes {
+      id name description createdAt
+      latestVersion { id number caseCount createdAt report { tokenCount } }
+    }
+    pageInfo { hasNextPage endCursor }
+  }
+}"""
+
+DATASET = "query ($id: ID!) { dataset(id: $id) { id name latestVersion { id } } }"
+
+_MODEL = """
+id name provider baseModel kind step sizeBytes createdAt job { id name }
+deployments { id status hardware endpoint createdAt error { code message } }"""
+
+MODELS = f"""
+query ($filter: ModelFilter, $first: Int, $after: String) {{
+  models(filter: $filter, first: $first, after: $after) {{
+    nodes {{ {_MODEL} }} pageInfo {{ hasNextPage endCursor }}
+  }}
+}}"""
+
+MODEL = f"query ($id: ID!) {{ model(id: $id) {{ {_MODEL} }} }}"
+
+_DEPLOYMENT = "id status requestedAction endpoint error { code message } model { id name }"
+
+DEPLOY_MODEL = f"""
+mutation ($input: DeployModelInput!) {{
+  deployModel(input: $input) {{ deployment {{ {_DEPLOYMENT} }} {_USER_ERRORS} }}
+}}"""
+
+UNDEPLOY_MODEL = f"""
+mutation ($input: UndeployModelInput!) {{
+  undeployModel(input: $input) {{ deployment {{ {_DEPLOYMENT} }} {_USER_ERRORS} }}
+}}"""
+
+PROVIDERS = "{ providers { provider healthy } }"
+
+API_KEYS = """
+{ apiKeys { id name prefix scopes memberId projectId createdAt expiresAt revokedAt lastUsedAt } }"""
+
+CREATE_API_KEY = f"""
+mutation ($input: CreateApiKeyInput!) {{
+  createApiKey(input: $input) {{
+    apiKey {{ id name prefix scopes expiresAt }} secret {_USER_ERRORS}
+  }}
+}}"""
+
+REVOKE_API_KEY = f"""
+mutation ($input: RevokeApiKeyInput!) {{
+  revokeApiKey(input: $input) {{ apiKey {{ id name prefix revokedAt }} {_USER_ERRORS} }}
+}}"""
