@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 import uvicorn
 
@@ -70,6 +71,14 @@ async def worker_database(database_url: str) -> AsyncIterator[Database]:
     found = Database(database_url, "luthier_worker", 20)
     yield found
     await found.close()
+
+
+@pytest.fixture
+async def owner(database_url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    """A connection as the superuser, whom no policy binds."""
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
 
 
 @pytest.fixture(scope="session")

@@ -208,3 +208,30 @@ async def count_rows(database_url: str, table: str, org_id: str) -> int:
             return int(await connection.scalar(query, {"org": org_id}) or 0)
     finally:
         await engine.dispose()
+
+
+TENANT_TABLES = [
+    *("projects", "members", "api_keys", "audit", "idempotency", "streams", "events", "attempts"),
+    *("blobs", "files", "datasets", "dataset_versions", "jobs", "checkpoints", "models"),
+    "deployments",
+]
+
+
+async def as_owner(database_url: str, query: str, **values: Any) -> list[dict[str, Any]]:
+    """What a statement gives to the database's owner, whom no policy binds; committed."""
+    engine = create_async_engine(database_url.replace("postgresql:", "postgresql+asyncpg:", 1))
+    try:
+        async with engine.begin() as connection:
+            found = await connection.execute(text(query), values)
+            return [dict(row) for row in found.mappings()] if found.returns_rows else []
+    finally:
+        await engine.dispose()
+
+
+async def all_rows(database_url: str, org_id: str) -> dict[str, int]:
+    """How many rows one tenant has in every table, counted as the owner."""
+    counts = ", ".join(
+        f"(SELECT count(*) FROM {table} WHERE org_id = :org) AS {table}" for table in TENANT_TABLES
+    )
+    [row] = await as_owner(database_url, f"SELECT {counts}", org=org_id)
+    return row

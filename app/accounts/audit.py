@@ -1,4 +1,4 @@
-"""Who did what, and what it changed. Written in the transaction of the act; never a secret in it."""
+"""Who did what, and what it changed. Written in the act's own transaction, without secrets."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Creating is idempotent: in a project the same key gives the same object, with other input a refusal."""
+"""Creating is idempotent: the same key gives the same object, with other input a refusal."""
 
 import hashlib
 from typing import Any

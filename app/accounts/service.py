@@ -34,7 +34,7 @@ class NewKey:
 async def first_start(database: Database, pepper: bytes, key_file: Path) -> bool:
     """Create the first organization, project, owner and key, once per database.
 
-    The key is on disk (mode 0600) before it is in the database, so a crash in between loses nothing.
+    The key is on disk (mode 0600) before it is in the database: a crash in between loses nothing.
     """
     write_secret(key_file, keys.generate())
     secret = key_file.read_text().strip()

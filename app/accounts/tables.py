@@ -49,7 +49,7 @@ class Member(SQLModel, table=True):
 
 
 class ApiKey(SQLModel, table=True):
-    """`hash` is HMAC-SHA256 of the key under the pepper; the key itself is shown once, never kept."""
+    """`hash` is HMAC-SHA256 of the key under the pepper; the key is shown once, never kept."""
 
     __tablename__ = "api_keys"
     __table_args__ = (

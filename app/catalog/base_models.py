@@ -1,4 +1,4 @@
-"""The base models that can be fine-tuned here: the embedded one, folders the settings allow, hub names."""
+"""The base models: the embedded one, folders that the settings allow, hub names."""
 
 import json
 import struct

@@ -1,4 +1,4 @@
-"""Workers, as they report themselves. Not tenants' data: every organization may see the hardware."""
+"""Workers, as they report themselves. No tenant's data: every organization sees the hardware."""
 
 from datetime import datetime
 from typing import Any

@@ -14,7 +14,7 @@ async def collect(
     rows: list[dict[str, Any]] = []
     after = None
     while len(rows) < limit:
-        variables = {"first": min(_LARGEST, limit - len(rows)), "after": after}
+        variables: dict[str, Any] = {"first": min(_LARGEST, limit - len(rows)), "after": after}
         if filter is not None:
             variables["filter"] = filter
         page = (await client.execute(document, variables))[field]

@@ -146,7 +146,9 @@ def sparkline(values: Sequence[float], width: int) -> str:
     if not values or width < 1:
         return ""
     count = min(width, len(values))
-    groups = [values[n * len(values) // count : (n + 1) * len(values) // count] for n in range(count)]
+    groups = [
+        values[n * len(values) // count : (n + 1) * len(values) // count] for n in range(count)
+    ]
     means = [sum(group) / len(group) for group in groups]
     low, high = min(means), max(means)
     span = (high - low) or 1.0

@@ -1,1 +1,1 @@
-"""What everything else stands on: settings, the database, ids, errors, the clock. Imports nothing of ours."""
+"""What all else stands on: settings, the database, ids, errors, the clock."""

@@ -1,7 +1,7 @@
 """Wall-clock time in one place, so that tests can move it.
 
 Leases use the database's own clock (`clock_timestamp()`), never this one: skew between machines
-must not be able to break ownership. Polling, staleness, expiry and retention take `now()` from here.
+must not break ownership. Polling, staleness, expiry and retention take `now()` from here.
 """
 
 from datetime import UTC, datetime, timedelta

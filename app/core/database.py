@@ -1,10 +1,11 @@
 """The one way to Postgres: a transaction of one tenant, and what happens after its commit.
 
-Row-level security does the tenants' separation: every transaction names its organization in
-`app.org_id` with SET LOCAL (which cannot leak into the pool's next user), and runs under a role that
-owns nothing and cannot bypass the policies.
+Row-level security separates the tenants: every transaction names its organization in
+`app.org_id` with SET LOCAL (which cannot leak into the pool's next user), and runs under a role
+that owns nothing and cannot bypass the policies.
 """
 
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Literal
@@ -44,9 +45,13 @@ def outage(error: BaseException) -> bool:
     return isinstance(error, (*CONNECTION_ERRORS, PoolTimeout))
 
 
+_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+
+
 def json_text(value: object) -> str:
-    """JSON for a jsonb column. NaN and infinity become null."""
-    return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
+    """JSON for a jsonb column. NaN and infinity become null; NUL, which Postgres refuses, U+FFFD."""
+    encoded = orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
+    return _NUL.sub(r"\1\\ufffd", encoded) if "\\u0000" in encoded else encoded
 
 
 class Database:
@@ -78,7 +83,7 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self, org_id: str | None) -> AsyncIterator[AsyncSession]:
-        """Commit on a clean exit, else roll back; after the commit ring for the streams appended to.
+        """Commit on a clean exit, else roll back; after the commit ring for the streams written.
 
         Without an organization no tenant's row is visible.
         """

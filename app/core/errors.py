@@ -1,4 +1,4 @@
-"""The small family of expected refusals. Each door translates the kinds once; anything else is a bug.
+"""The small family of expected refusals. Each door translates them once; all else is a bug.
 
 AppError
   Invalid           the input is wrong: `path` names the field

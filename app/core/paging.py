@@ -1,4 +1,4 @@
-"""Keyset pages: a cursor names the row before the page, so a growing list never repeats or skips."""
+"""Keyset pages: a cursor names the row before the page, so a growing list repeats nothing."""
 
 import base64
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Secrets of this installation: the master keys and the pepper of API keys. Never part of a backup."""
+"""This installation's secrets: master keys and the pepper of API keys. Never in a backup."""
 
 import hmac
 import secrets

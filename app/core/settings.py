@@ -1,4 +1,4 @@
-"""Every setting, read once at start from `LUTHIER_*` or a `.env` file, then passed as an argument."""
+"""Every setting, read once at start from `LUTHIER_*` or `.env`, then passed as an argument."""
 
 from pathlib import Path
 from typing import Literal

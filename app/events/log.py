@@ -114,6 +114,21 @@ async def append(
     return int(max(numbers))
 
 
+async def contains(session: AsyncSession, stream_id: str, event: NewEvent) -> bool:
+    """Whether the stream's newest events hold one of this type, attempt, step and moment."""
+    found = await (await session.connection()).scalar(
+        _CONTAINS,
+        {
+            "stream": stream_id,
+            "type": event.type,
+            "attempt": event.attempt,
+            "step": event.step,
+            "at": event.at,
+        },
+    )
+    return bool(found)
+
+
 async def read(session: AsyncSession, stream_id: str, after: int, limit: int) -> list[LoggedEvent]:
     """At most `limit` events after a position, under the tenant's policies."""
     rows = await (await session.connection()).execute(

@@ -35,7 +35,7 @@ def too_large(limit: int) -> FileTooLarge:
 
 class FileStore(Protocol):
     async def put(self, org_id: str, chunks: AsyncIterator[bytes], limit: int) -> Stored:
-        """Keep the bytes; raises FileTooLarge and keeps nothing when there are more than `limit`."""
+        """Keep the bytes; above `limit` raises FileTooLarge and keeps nothing."""
 
     def path(self, org_id: str, sha256: str) -> Path:
         """The bytes as a local file."""

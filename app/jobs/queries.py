@@ -18,8 +18,9 @@ from app.events import log
 from app.events.log import Head, LoggedEvent
 from app.events.tables import Stream
 from app.jobs import metrics
+from app.jobs.filters import JobFilter, JobOrder
 from app.jobs.metrics import Point
-from app.jobs.repository import JobFilter, JobOrder, JobRepository
+from app.jobs.repository import JobRepository
 from app.jobs.states import LIVE, JobStatus
 from app.jobs.tables import Checkpoint, Job
 

@@ -11,7 +11,7 @@ _ALL = 10**9
 
 
 async def metrics_csv(session: AsyncSession, job_id: str) -> bytes:
-    """Every step once, from the newest attempt that reached it; empty where nothing was measured."""
+    """Every step once, from the newest attempt that reached it; empty where not measured."""
     points = await metrics.points(session, job_id, None, None, _ALL)
     names = sorted({name for point in points for name in point.values})
     out = io.StringIO()

@@ -1,4 +1,4 @@
-"""The life of a job, as one readable table. The database holds the same table and refuses the rest."""
+"""The life of a job, as one readable table; the database holds the same and refuses the rest."""
 
 from enum import StrEnum
 

@@ -22,7 +22,7 @@ class JobTransition(SQLModel, table=True):
 
 
 class Job(SQLModel, table=True):
-    """`hyperparameters` is what was asked, `resolved` what "auto" became. `id` is its stream too."""
+    """`hyperparameters` is what was asked, `resolved` what "auto" became; `id` is its stream."""
 
     __tablename__ = "jobs"
     __table_args__ = (

@@ -242,7 +242,7 @@ async def transition(
     endpoint: str | None = None,
     error: dict[str, Any] | None = None,
 ) -> None:
-    """The only way a deployment's status changes: in the transaction of its event, under the fence."""
+    """The only way a deployment's status changes: with its event, under the fence."""
     before = DeploymentStatus(deployment.status)
     if status not in TRANSITIONS[before]:
         raise DeploymentTransitionRefused(

@@ -29,7 +29,7 @@ async def prepare_embedded(folder: Path) -> AsyncIterator[Said]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "app.training.embedded",
+        "app.training.convert",
         "--to",
         str(folder),
         stdin=asyncio.subprocess.DEVNULL,

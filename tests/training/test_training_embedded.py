@@ -21,7 +21,7 @@ def test_two_processes_convert_it_once(tmp_path: Path) -> None:
         pytest.skip(f"NOT TESTED: {reason}")
     folder = tmp_path / "smol"
     assert not is_prepared(folder)
-    command = [sys.executable, "-m", "app.training.embedded", "--to", str(folder)]
+    command = [sys.executable, "-m", "app.training.convert", "--to", str(folder)]
     first = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert first.stdout is not None
     seen = [first.stdout.readline() for _ in range(2)]  # it holds the lock and works

@@ -9,6 +9,7 @@ from typing import Any
 
 import strawberry
 from graphql import GraphQLError
+from strawberry.schema.exceptions import CannotGetOperationTypeError
 
 from app.core import errors
 from app.core.database import CONNECTION_ERRORS
@@ -210,6 +211,9 @@ def present(error: GraphQLError, request_id: str) -> GraphQLError:
         extensions["code"] = original.code
     elif isinstance(original, GraphQLError):  # a scalar refused a value
         extensions.setdefault("code", "INVALID_INPUT")
+    elif isinstance(original, CannotGetOperationTypeError):
+        extensions["code"] = "OPERATION_RESOLUTION_FAILURE"
+        return _like(error, original.as_http_error_reason(), extensions)
     elif isinstance(original, CONNECTION_ERRORS) or "sqlalchemy" in type(original).__module__:
         log.error("database trouble in request %s: %s", request_id, original)
         extensions["code"] = "UNAVAILABLE"

@@ -35,9 +35,9 @@ class CostEstimate:
 @strawberry.input(description="Supervised fine-tuning: learn the assistant's answers.")
 class SupervisedInput:
     hyperparameters: JSON | None = strawberry.field(
-        description="n_epochs, batch_size, learning_rate or learning_rate_multiplier, warmup_steps, "
-        "adapter (lora or full), lora_rank, max_length, checkpoint_interval, eval_interval; each "
-        '"auto" or a number. camelCase is understood too.',
+        description="n_epochs, batch_size, learning_rate or learning_rate_multiplier, "
+        "warmup_steps, adapter (lora or full), lora_rank, max_length, checkpoint_interval, "
+        'eval_interval; each "auto" or a number. camelCase is understood too.',
         default=None,
     )
 

@@ -33,7 +33,7 @@ from app.core.paging import PageRequest
 from app.events import cursors, describe
 from app.events.log import LoggedEvent
 from app.files import service as files
-from app.jobs import queries, repository
+from app.jobs import filters, queries
 from app.jobs import states as job_states
 from app.jobs import tables as rows
 from app.jobs.metrics import Point
@@ -446,9 +446,9 @@ class JobFilter:
         description="Submitted by this member.", default=None
     )
 
-    def plain(self) -> repository.JobFilter:
+    def plain(self) -> filters.JobFilter:
         status = self.status
-        return repository.JobFilter(
+        return filters.JobFilter(
             status=[job_states.JobStatus(str(s.value)) for s in status]
             if status is not None
             else None,
@@ -492,15 +492,15 @@ class JobQueries:
         request = PageRequest.of(first, after, last, before)
         who = info.context.actor
         async with info.context.transaction() as session:
-            # The position is read before the page: an event in between then comes again, harmlessly,
-            # instead of being missed.
+            # The position is read before the page: an event in between then comes again,
+            # harmlessly, instead of being missed.
             head = (await queries.heads(session, [who.org_id]))[who.org_id]
             page = await queries.page(
                 session,
                 who,
                 request,
                 (filter or JobFilter()).plain(),
-                repository.JobOrder(str(order_by.value)),
+                filters.JobOrder(str(order_by.value)),
             )
         connection: JobConnection = connect(page, Job.of, JobConnection)
         connection.cursor = cursors.encode(head.last_seq)

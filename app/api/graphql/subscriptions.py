@@ -31,11 +31,11 @@ from app.api.graphql.pagination import arg
 from app.core.actor import Scope
 from app.core.errors import Invalid
 from app.events import cursors
-from app.events.log import LoggedEvent
+from app.events.log import Head, LoggedEvent
 from app.events.types import EventType
 from app.jobs import queries
+from app.jobs.filters import JobFilter as PlainFilter
 from app.jobs.metrics import Point
-from app.jobs.repository import JobFilter as PlainFilter
 from app.jobs.states import TERMINAL
 from app.jobs.states import JobStatus as Status
 from app.models import service as models
@@ -180,8 +180,11 @@ class Subscription:
 
 
 async def _position(info: Info, stream_id: str, after: str | None) -> int:
+    return _begin(await info.context.heads.load(stream_id), after)
+
+
+def _begin(head: Head, after: str | None) -> int:
     """Where to begin. Raises Invalid for a position that the stream has not reached."""
-    head = await info.context.heads.load(stream_id)
     if after is None:
         return head.last_seq
     position = cursors.decode(after)
@@ -199,8 +202,10 @@ async def _job_log(
     """A job's events, until the job is over now and its log has been read to the end."""
     who = info.context.actor
     async with info.context.transaction() as session:
+        # In this order: the last event of a job that is still alive here lies ahead of the head.
+        head = (await queries.heads(session, [job_id])).get(job_id, Head())
         job = await queries.get(session, who, job_id)
-    position = await _position(info, job_id, after)
+    position = _begin(head, after)
     over = job.status in TERMINAL
     if over and await _at_end(info, job_id, position):
         return
@@ -218,8 +223,9 @@ async def _job_log(
 
 async def _at_end(info: Info, job_id: str, position: int) -> bool:
     async with info.context.transaction() as session:
-        head = (await queries.heads(session, [job_id]))[job_id]
+        # In this order: a job that was over here and restarts now is ahead of `position` again.
         found = await queries.get_many(session, info.context.actor, [job_id])
+        head = (await queries.heads(session, [job_id]))[job_id]
     return position >= head.last_seq and (not found or found[0].status in TERMINAL)
 
 

@@ -17,12 +17,16 @@ from app.api.body import BodyTooLarge, bounded
 from app.api.graphql.context import Context, Services
 from app.api.graphql.guard import guarded
 from app.api.graphql.schema import build
+from app.api.graphql.socket import CheckedHandler, TextSocket
 from app.core.errors import AppError, Forbidden
 from app.web.routes import graphiql_response
 
 
 class GraphQLDoor(GraphQL[Context, None]):
     """`/graphql`. Only graphql-transport-ws is spoken: the older protocol is off."""
+
+    websocket_adapter_class = TextSocket
+    graphql_transport_ws_handler_class = CheckedHandler
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -78,7 +82,7 @@ class GraphQLDoor(GraphQL[Context, None]):
             raise ConnectionRejectionError({"code": refused.code}) from refused
 
     def decode_json(self, data: str | bytes) -> object:
-        """orjson refuses, as ill-formed, what makes the standard library recurse or fail to decode."""
+        """orjson refuses what makes the standard library recurse too deep or fail to decode."""
         return orjson.loads(data)
 
     def encode_json(self, data: object) -> bytes:

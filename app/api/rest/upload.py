@@ -12,6 +12,10 @@ from app.core.errors import Invalid
 _LONGEST_FIELD = 1_000
 
 
+def _broken() -> Invalid:
+    return Invalid("The upload broke off or is not well formed. Send it again.", path=("file",))
+
+
 class Upload:
     """Iterate `chunks` to its end first; `filename` and `fields` are complete only then."""
 
@@ -29,7 +33,7 @@ class Upload:
         self._headers: dict[bytes, bytes] = {}
         self._header_name = self._header_value = b""
         self._name = ""
-        self._is_file = False
+        self._is_file = self._complete = False
         self._parser = MultipartParser(
             boundary,
             {
@@ -39,6 +43,7 @@ class Upload:
                 "on_header_end": self._on_header_end,
                 "on_headers_finished": self._on_headers_finished,
                 "on_part_data": self._on_part_data,
+                "on_end": self._on_end,
             },
         )
 
@@ -50,11 +55,10 @@ class Upload:
                 ready, self._ready = self._ready, []
                 for piece in ready:
                     yield piece
-            self._parser.finalize()
         except FormParserError as wrong:
-            raise Invalid(
-                "The upload broke off or is not well formed. Send it again.", path=("file",)
-            ) from wrong
+            raise _broken() from wrong
+        if not self._complete:  # the parser itself takes a body without its end for a whole one
+            raise _broken()
         if self.filename is None:
             raise Invalid("The part named file is missing.", path=("file",))
 
@@ -74,6 +78,9 @@ class Upload:
         self._is_file = self._name == "file" and self.filename is None
         if self._is_file:
             self.filename = options.get(b"filename", b"upload.jsonl").decode(errors="replace")
+
+    def _on_end(self) -> None:
+        self._complete = True
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._is_file:
