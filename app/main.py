@@ -58,6 +58,7 @@ def create_app(settings: Settings, database_url: str) -> Starlette:
         sweeper = asyncio.create_task(_sweep(services), name="file-sweeper")
         yield
         sweeper.cancel()
+        graphql.stop()
         await services.streams.stop()
         await doorbell.stop()
         await egress.close()

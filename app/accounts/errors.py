@@ -1,6 +1,6 @@
 """Why a key is not accepted. All look alike to who has no key; each says what to do."""
 
-from app.core.errors import Invalid, NotFound, Unauthenticated
+from app.core.errors import Conflict, Invalid, NotFound, Unauthenticated
 
 
 class KeyMissing(Unauthenticated):
@@ -35,3 +35,7 @@ class ScopeTooWide(Invalid):
     """A key cannot have a scope that the key creating it lacks."""
 
     code = "SCOPE_TOO_WIDE"
+
+
+class LastOwner(Conflict):
+    code = "LAST_OWNER"

@@ -39,10 +39,10 @@ class AccountRepository:
         query = select(Member).where(Member.org_id == self.org_id).order_by(col(Member.id))
         return list(await self.session.exec(query))
 
-    async def member(self, id: str) -> Member:
+    async def member(self, id: str, field: str = "memberId") -> Member:
         found = await self.session.get(Member, (self.org_id, id))
         if found is None:
-            raise MemberNotFound(f"There is no member {id!r} here.", path=("memberId",))
+            raise MemberNotFound(f"There is no member {id!r} here.", path=(field,))
         return found
 
     async def keys(self) -> list[ApiKey]:

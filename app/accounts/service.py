@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.accounts import audit, keys, repository
-from app.accounts.errors import KeyExpired, KeyRevoked, KeyUnknown, ScopeTooWide
+from app.accounts.errors import KeyExpired, KeyRevoked, KeyUnknown, LastOwner, ScopeTooWide
 from app.accounts.repository import AccountRepository
 from app.accounts.tables import ApiKey, Member, Organization, Project
 from app.core import clock, ids
@@ -60,7 +60,7 @@ async def _found(
     now = clock.now()
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:24] or "org"
     session.add(
-        Organization(id=org_id, name=name, slug=f"{slug}-{secrets.token_hex(2)}", created_at=now)
+        Organization(id=org_id, name=name, slug=f"{slug}-{secrets.token_hex(4)}", created_at=now)
     )
     await session.flush()
     owner = Member(
@@ -161,7 +161,10 @@ async def revoke_key(session: AsyncSession, actor: Actor, id: str) -> ApiKey:
     """End a key for ever. A key may revoke itself; others need the role admin."""
     if id != actor.key_id:
         actor.require(Scope.ADMIN, Role.ADMIN)
-    key = await AccountRepository(session, actor.org_id).key(id)
+    accounts = AccountRepository(session, actor.org_id)
+    key = await accounts.key(id)
+    if Role((await accounts.member(key.member_id)).role).rank > actor.role.rank:
+        raise ScopeTooWide("The key's member has a higher role than you.", path=("id",))
     if key.revoked_at is None:
         key.revoked_at = clock.now()
         session.add(key)
@@ -188,9 +191,14 @@ async def set_member(
         )
         before = None
     else:
-        member = await AccountRepository(session, actor.org_id).member(id)
+        accounts = AccountRepository(session, actor.org_id)
+        member = await accounts.member(id, "id")
         if Role(member.role).rank > actor.role.rank:
             raise Invalid("This member has a higher role than you.", path=("id",))
+        if member.role == Role.OWNER and role is not Role.OWNER:
+            owners = [m for m in await accounts.members() if m.role == Role.OWNER]
+            if len(owners) == 1:
+                raise LastOwner("An organization keeps at least one owner.", path=("role",))
         before = {"role": member.role}
         member.role = role.value
         member.name = name or member.name
@@ -217,11 +225,21 @@ async def organization(session: AsyncSession, actor: Actor) -> Organization:
     return await AccountRepository(session, actor.org_id).organization()
 
 
+async def own_project(session: AsyncSession, actor: Actor) -> Project:
+    return await AccountRepository(session, actor.org_id).project(actor.project_id)
+
+
+async def own_member(session: AsyncSession, actor: Actor) -> Member:
+    return await AccountRepository(session, actor.org_id).member(actor.member_id)
+
+
 async def projects(session: AsyncSession, actor: Actor) -> list[Project]:
+    actor.require(Scope.READ)
     return await AccountRepository(session, actor.org_id).projects()
 
 
 async def members(session: AsyncSession, actor: Actor) -> list[Member]:
+    actor.require(Scope.READ)
     return await AccountRepository(session, actor.org_id).members()
 
 

@@ -19,19 +19,19 @@ async def actor_of_headers(
 ) -> Actor:
     """Raises KeyMissing, KeyUnknown, KeyExpired or KeyRevoked."""
     key = headers.get("x-api-key") or _bearer(headers.get("authorization"))
-    return await _actor(services, key, request_id)
+    return await actor_of_key(services, key, request_id)
 
 
-async def actor_of_params(services: Services, params: Any, request_id: str) -> Actor:
-    """The same for `connection_init`: `{"apiKey": …}` or `{"authorization": …}`."""
+def key_of_params(params: Any) -> str | None:
+    """The key in `connection_init`'s payload: `{"apiKey": …}` or `{"authorization": …}`."""
     given = params if isinstance(params, dict) else {}
     key = given.get("apiKey") or given.get("X-API-Key")
     if key is None:
         key = _bearer(given.get("authorization") or given.get("Authorization"))
-    return await _actor(services, key if isinstance(key, str) else None, request_id)
+    return key.strip() if isinstance(key, str) else None
 
 
-async def _actor(services: Services, key: str | None, request_id: str) -> Actor:
+async def actor_of_key(services: Services, key: str | None, request_id: str) -> Actor:
     if not key:
         raise KeyMissing(
             "An API key is needed: send it as X-API-Key or Authorization: Bearer, or as apiKey in "

@@ -14,7 +14,13 @@ from app.core import clock, ids
 _CLAIM = text("SELECT * FROM claim_attempt(:worker, :kind, :labels, :lease, :now, :new_id)")
 _RENEW = text(
     "UPDATE attempts SET lease_until = clock_timestamp() + :lease"
-    " WHERE id = :id AND epoch = :epoch AND finished_at IS NULL RETURNING id"
+    " WHERE id = :id AND epoch = :epoch AND worker_id IS NOT NULL AND finished_at IS NULL"
+    " RETURNING id"
+)
+_GIVE_BACK = text(
+    "UPDATE attempts SET worker_id = NULL, lease_until = NULL, due_at = :due_at"
+    " WHERE id = :id AND epoch = :epoch AND worker_id IS NOT NULL AND finished_at IS NULL"
+    " RETURNING id"
 )
 
 
@@ -128,8 +134,9 @@ def finish(attempt: Attempt, outcome: str, at: datetime | None = None) -> None:
     attempt.outcome = outcome
 
 
-async def give_back(session: AsyncSession, claim: Claim, due_at: datetime) -> None:
-    """Put the attempt back into the queue without ending it."""
-    attempt = await session.get_one(Attempt, (claim.org_id, claim.id))
-    attempt.worker_id = attempt.lease_until = None
-    attempt.due_at = due_at
+async def give_back(session: AsyncSession, claim: Claim, due_at: datetime) -> bool:
+    """Put the attempt back into the queue without ending it. False: it is no longer ours."""
+    rows = await (await session.connection()).execute(
+        _GIVE_BACK, {"id": claim.id, "epoch": claim.epoch, "due_at": due_at}
+    )
+    return rows.first() is not None

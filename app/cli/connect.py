@@ -13,11 +13,14 @@ from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.cli import show
-from app.client import ApiError, Client
+from app.client import ApiError, Client, Timing
 from app.core.settings import Settings
 
 Result = TypeVar("Result")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")]
+
+# A server that restarts is waited for, but a script must not hang for ever.
+PATIENCE = Timing(first_connect=30, reconnect=600)
 
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
 
@@ -89,7 +92,7 @@ def run(work: Callable[[Client], Awaitable[Result]], as_json: bool = False) -> R
 
 async def _with_client(work: Callable[[Client], Awaitable[Result]]) -> Result:
     url, key = server()
-    async with Client(url, key) as client:
+    async with Client(url, key, timing=PATIENCE) as client:
         return await work(client)
 
 
@@ -97,7 +100,7 @@ def _advice(refused: ApiError) -> str:
     match refused.code:
         case "UNREACHABLE":
             return f"{refused.message} Is the server running? Start one with `luthier up`."
-        case "UNAUTHENTICATED":
+        case "UNAUTHENTICATED" | "API_KEY_INVALID" | "API_KEY_EXPIRED" | "API_KEY_REVOKED":
             return f"{refused.message} Check LUTHIER_API_KEY and LUTHIER_URL."
         case _:
             return refused.message

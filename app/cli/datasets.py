@@ -43,9 +43,7 @@ def _show_problems(refused: Refused) -> None:
         problems = error.get("problems") or []
         if not problems:
             continue
-        made = show.table(">LINE", "FIELD", "REASON")
-        made.columns[2].no_wrap = False
-        made.columns[2].overflow = "fold"
+        made = show.table(">LINE", "FIELD", "=REASON")
         for problem in problems:
             show.add_row(made, problem["line"], problem["field"] or "-", problem["reason"])
         console = show.console()
@@ -92,7 +90,7 @@ def list_datasets(
     if as_json:
         show.as_json(found)
         return
-    made = show.table("NEWEST VERSION", "NAME", ">CASES", ">TOKENS", ">CREATED")
+    made = show.table("NEWEST VERSION", "~NAME", ">CASES", ">TOKENS", ">CREATED")
     for dataset in found:
         version = dataset["latestVersion"]
         report = version["report"] if version else {"tokenCount": None}

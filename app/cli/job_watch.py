@@ -1,6 +1,7 @@
 """A job as it runs: followed through the log, drawn as progress, losses and messages."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -181,7 +182,9 @@ class View:
             facts.append(f"ETA {show.duration(seen.remaining.total_seconds())}")
         if seen.tokens_per_second:
             facts.append(f"{seen.tokens_per_second:,.0f} tok/s")
-        bar = ProgressBar(total=seen.total, completed=seen.step, width=_SPARK_WIDTH)
+        bar = ProgressBar(
+            seen.total, seen.step, _SPARK_WIDTH, complete_style="cyan", finished_style="green"
+        )
         grid.add_row(bar, *facts)
         return grid
 
@@ -192,7 +195,9 @@ class View:
             ("validation loss", self.watched.validation),
         ):
             if values := [series[step] for step in sorted(series)]:
-                line = show.sparkline(values, _SPARK_WIDTH)
+                # By orders of magnitude: a loss falls fast first, and what comes later counts too.
+                scaled = [math.log(max(value, 1e-9)) for value in values]
+                line = show.sparkline(scaled, _SPARK_WIDTH)
                 grid.add_row(
                     Text(line.ljust(_SPARK_WIDTH), "cyan"),
                     name,

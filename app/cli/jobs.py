@@ -1,15 +1,14 @@
 """`luthier jobs …`: submit, watch and steer fine-tuning jobs."""
 
-from collections import deque
-from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from app.cli import documents, job_submit, job_watch, show
+from app.cli import documents, job_logs, job_submit, job_watch, show
 from app.cli.connect import AsJson, run
 from app.cli.job_details import print_job
+from app.cli.job_logs import Level
 from app.cli.pages import collect
 from app.client import ApiError, Client
 from app.jobs.states import JobStatus
@@ -17,21 +16,6 @@ from app.jobs.states import JobStatus
 jobs_app = typer.Typer(help="Fine-tuning jobs.", no_args_is_help=True)
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id, ftjob_….")]
-
-# Everything but the values of single steps.
-_LOGGED = [
-    "STATUS", "REQUESTED", "DELETED", "ATTEMPT_STARTED", "ATTEMPT_ENDED", "CHECKPOINT", "MESSAGE",
-    "MODEL", "RESULT",
-]  # fmt: skip
-
-
-class Level(StrEnum):
-    """Each includes the ones after it."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARN = "warn"
-    ERROR = "error"
 
 
 @jobs_app.command("list")
@@ -63,7 +47,7 @@ def list_jobs(
 
 
 def _table(jobs: list[dict[str, Any]]) -> Table:
-    made = show.table("ID", "NAME", "STATUS", ">DONE", ">LOSS", ">CREATED")
+    made = show.table("ID", "~NAME", "STATUS", ">DONE", ">LOSS", ">CREATED")
     for job in jobs:
         values, progress = job["latestMetrics"] or {}, job["progress"]
         done = f"{progress['percent']:.0f} %" if progress else "-"
@@ -204,7 +188,7 @@ def _conclude(job: dict[str, Any]) -> None:
 
 
 @jobs_app.command("logs")
-def job_logs(
+def logs_of_job(
     id: JobId,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on until the job is over.")
@@ -215,45 +199,12 @@ def job_logs(
     as_json: AsJson = False,
 ) -> None:
     """Print what happened to a job."""
-    types = [*_LOGGED, "METRICS"] if metrics else _LOGGED
-    console = show.console()
-
-    def put(event: dict[str, Any]) -> None:
-        if as_json:
-            show.json_line(event)
-        else:
-            console.print(show.event_line(event), soft_wrap=True)
-
-    async def work(client: Client) -> None:
-        past, cursor = await _past(client, id, level, types, tail)
-        for event in past:
-            put(event)
-        if follow:
-            async for event in client.watch_job(id, cursor, types=types):
-                if list(Level).index(Level(event["level"].lower())) >= list(Level).index(level):
-                    put(event)
-
-    run(work, as_json)
+    put = show.json_line if as_json else _print_event
+    run(lambda client: job_logs.read(client, id, put, level, tail, metrics, follow), as_json)
 
 
-async def _past(
-    client: Client, id: str, level: Level, types: list[str], tail: int | None
-) -> tuple[deque[dict[str, Any]], str]:
-    """The events so far, or the last of them, and the cursor after which the rest comes."""
-    kept: deque[dict[str, Any]] = deque(maxlen=tail)
-    variables: dict[str, Any] = {"id": id, "level": level.name, "types": types, "after": None}
-    cursor = "0"
-    while True:
-        job = (await client.execute(documents.JOB_EVENTS, variables))["job"]
-        if job is None:
-            raise ApiError(f"There is no job {id}.", "JOB_NOT_FOUND")
-        page = job["events"]
-        kept.extend(page["nodes"])
-        if page["nodes"]:
-            cursor = page["nodes"][-1]["cursor"]
-        if not page["pageInfo"]["hasNextPage"]:
-            return kept, cursor
-        variables["after"] = page["pageInfo"]["endCursor"]
+def _print_event(event: dict[str, Any]) -> None:
+    show.console().print(show.event_line(event), soft_wrap=True)
 
 
 @jobs_app.command("pause")

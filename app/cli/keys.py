@@ -40,7 +40,7 @@ def list_keys(
     if as_json:
         show.as_json(keys)
         return
-    made = show.table("ID", "NAME", "BEGINS", "SCOPES", ">USED")
+    made = show.table("ID", "~NAME", "BEGINS", "SCOPES", ">USED")
     for key in keys:
         scopes = ",".join(_short(scope) for scope in key["scopes"])
         used = "revoked" if key["revokedAt"] else show.ago(key["lastUsedAt"])

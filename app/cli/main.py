@@ -1,17 +1,25 @@
 """`luthier`: the processes, and (in the modules beside this one) the product's verbs."""
 
 import asyncio
+import io
+import os
+import socket
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from app.cli import processes
-from app.core import migrations
+from app.cli.datasets import datasets_app
+from app.cli.jobs import jobs_app
+from app.cli.keys import keys_app
+from app.cli.models import models_app
+from app.core.errors import StartRefused
 from app.core.logging import configure
-from app.core.postgres import PostgresError
 from app.core.settings import Settings
+
+# The processes import the whole service, which takes a second: the verbs need none of it.
+# ruff: noqa: PLC0415
 
 app = typer.Typer(
     name="luthier",
@@ -19,6 +27,10 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.add_typer(jobs_app, name="jobs")
+app.add_typer(datasets_app, name="datasets")
+app.add_typer(models_app, name="models")
+app.add_typer(keys_app, name="keys")
 
 
 def _settings() -> Settings:
@@ -31,6 +43,8 @@ def _settings() -> Settings:
 @app.command()
 def up() -> None:
     """Run everything here: database, API and worker. Ctrl-C stops it."""
+    from app.cli import processes
+
     settings = _settings()
     with processes.database_url(settings) as url:
         first = asyncio.run(processes.prepare(settings, url))
@@ -42,6 +56,8 @@ def up() -> None:
 @app.command()
 def serve() -> None:
     """Run the API."""
+    from app.cli import processes
+
     settings = _settings()
     processes.follow_keeper()
     with processes.database_url(settings) as url:
@@ -52,6 +68,8 @@ def serve() -> None:
 @app.command()
 def work() -> None:
     """Run a worker: it trains, and serves deployed models."""
+    from app.cli import processes
+
     settings = _settings()
     processes.follow_keeper()
     with processes.database_url(settings) as url:
@@ -60,8 +78,27 @@ def work() -> None:
 
 
 @app.command()
+def demo() -> None:
+    """Fine-tune a small model on real data while you watch, deploy it, and ask it."""
+    from app.cli import processes
+    from app.cli.demo import demo as show
+
+    # Its own port, so that it runs beside a server; and its parts stay quiet beside its own words.
+    os.environ["LUTHIER_PORT"] = str(_free_port())
+    os.environ["LUTHIER_LOG_LEVEL"] = "error"
+    settings = _settings()
+    with processes.database_url(settings) as url:
+        asyncio.run(processes.prepare(settings, url))
+        status = asyncio.run(processes.beside(settings, show))
+    sys.exit(status)
+
+
+@app.command()
 def migrate() -> None:
     """Bring the database's schema up to date."""
+    from app.cli import processes
+    from app.core import migrations
+
     settings = _settings()
     with processes.database_url(settings) as url:
         asyncio.run(migrations.upgrade(url))
@@ -73,7 +110,7 @@ def schema(
     output: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
 ) -> None:
     """Print the GraphQL schema."""
-    from app.api.graphql.schema import build  # noqa: PLC0415 - half a second that others need not pay
+    from app.api.graphql.schema import build
 
     text = f"{build([])}\n"
     if output:
@@ -89,10 +126,18 @@ def _welcome(settings: Settings, key: str, first: bool) -> None:
     typer.echo(f"GraphiQL:  {base}/graphql#key={key}")
 
 
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def main() -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # in a pipe, too, lines come as they happen
     try:
         app()
-    except (migrations.DatabaseUnusable, PostgresError) as refusal:
+    except StartRefused as refusal:
         typer.echo(f"luthier: {refusal}", err=True)
         sys.exit(1)
 

@@ -1,6 +1,5 @@
 """`luthier models …`: fine-tuned models, deployed and talked to."""
 
-import asyncio
 import sys
 from contextlib import aclosing
 from typing import Annotated, Any
@@ -131,14 +130,13 @@ def chat(
     if message is None and (as_json or not sys.stdin.isatty()):
         message = sys.stdin.read()
 
+    if message is None:
+        _converse(name, history, options)
+        return
+    asked = [*history, {"role": "user", "content": message}]
+
     async def work(client: Client) -> None:
-        called = name
-        if name.startswith(("model_", "ftjob_")):
-            called = (await deploying.resolve(client, name))["name"]
-        if message is None:
-            await _converse(client, called, history, options)
-            return
-        asked = [*history, {"role": "user", "content": message}]
+        called = await _callable_name(client, name)
         if as_json:
             answer = await client.chat(called, asked, **options)
             show.as_json({"model": called, "answer": answer})
@@ -146,6 +144,12 @@ def chat(
             await _answer(client, called, asked, options)
 
     run(work, as_json)
+
+
+async def _callable_name(client: Client, wanted: str) -> str:
+    if wanted.startswith(("model_", "ftjob_")):
+        return str((await deploying.resolve(client, wanted))["name"])
+    return wanted
 
 
 async def _answer(
@@ -161,18 +165,19 @@ async def _answer(
     return said
 
 
-async def _converse(
-    client: Client, name: str, history: list[dict[str, Any]], options: dict[str, Any]
-) -> None:
-    """Turn by turn, until an empty line, Ctrl-D or /exit."""
-    typer.echo(f"Talking to {show.clean(name, True)}. An empty line or Ctrl-D ends it.", err=True)
+def _converse(name: str, history: list[dict[str, Any]], options: dict[str, Any]) -> None:
+    """Turn by turn, until an empty line, Ctrl-D or Ctrl-C. Lines are read outside of the event
+    loop, which would hold a Ctrl-C back."""
+    called = run(lambda client: _callable_name(client, name))
+    typer.echo(f"Talking to {show.clean(called, True)}. An empty line or Ctrl-D ends it.", err=True)
     while True:
         try:
-            line = await asyncio.to_thread(input, "> ")
-        except EOFError:
+            line = input("> ")
+        except (EOFError, KeyboardInterrupt):
+            typer.echo(err=True)
             return
-        if line.strip() in ("", "/exit"):
+        if not line.strip():
             return
         history.append({"role": "user", "content": line})
-        answer = await _answer(client, name, history, options)
+        answer = run(lambda client: _answer(client, called, history, options))
         history.append({"role": "assistant", "content": answer})

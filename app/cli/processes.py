@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,8 @@ import uvicorn
 from app.accounts import service as accounts
 from app.core import migrations
 from app.core.database import Database
+from app.core.egress import Egress
+from app.core.errors import Unavailable
 from app.core.postgres import EmbeddedPostgres
 from app.core.secrets import api_key_pepper
 from app.core.settings import Settings
@@ -28,6 +30,7 @@ log = logging.getLogger(__name__)
 
 _RESTART_AFTER = 1.0
 _GRACE = 90.0
+_START_WITHIN = 60.0
 
 
 @contextmanager
@@ -86,6 +89,33 @@ def work(settings: Settings, url: str) -> None:
         await worker.run()
 
     asyncio.run(main())
+
+
+async def beside(settings: Settings, work: Callable[[str, str], Awaitable[int]]) -> int:
+    """Run API and worker for as long as `work(url, key of the owner)` takes; returns its status."""
+    url = f"http://{settings.host}:{settings.port}"
+    keeper = Keeper()
+    keeping = asyncio.create_task(keeper.run())
+    try:
+        async with asyncio.timeout(_START_WITHIN):
+            await _ready(url)
+        return await work(url, (settings.data_dir / "owner-key").read_text().strip())
+    finally:
+        keeper.stop()
+        await keeping
+
+
+async def _ready(url: str) -> None:
+    egress = Egress()
+    try:
+        while True:
+            with contextlib.suppress(Unavailable):
+                status, _ = await egress.get_json(f"{url}/readyz")
+                if status == 200:
+                    return
+            await asyncio.sleep(0.1)
+    finally:
+        await egress.close()
 
 
 @dataclass

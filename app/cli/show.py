@@ -53,23 +53,26 @@ def clean(text: object, one_line: bool = False) -> str:
 
 
 def table(*columns: str) -> Table:
-    """The first column is never cut; the others give way in turn. `>` aligns to the right."""
+    """A column called `~NAME` gives way where the terminal is narrow, `>NAME` aligns right, and
+    `=NAME` is broken into lines."""
     made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for number, name in enumerate(columns):
-        right = name.startswith(">")
+    for name in columns:
         made.add_column(
-            name.removeprefix(">"),
-            justify="right" if right else "left",
-            no_wrap=True,
-            overflow="fold" if number == 0 else "ellipsis",
-            min_width=None if number else 1,
+            name.lstrip("~>="),
+            justify="right" if name.startswith(">") else "left",
+            no_wrap=not name.startswith(("~", "=")),
+            overflow="ellipsis" if name.startswith("~") else "fold",
         )
     return made
 
 
 def add_row(to: Table, *cells: object) -> None:
     """Cells that are Text keep their style; everything else is cleaned."""
-    to.add_row(*(cell if isinstance(cell, Text) else Text(clean(cell, True)) for cell in cells))
+    made = [cell if isinstance(cell, Text) else Text(clean(cell, True)) for cell in cells]
+    for cell, column in zip(made, to.columns, strict=True):
+        if column.overflow == "ellipsis":
+            cell.no_wrap, cell.overflow = True, "ellipsis"
+    to.add_row(*made)
 
 
 def fields(pairs: Iterable[tuple[str, object]]) -> Table:

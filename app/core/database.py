@@ -22,6 +22,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 ServiceRole = Literal["luthier_app", "luthier_worker"]
 
 _TENANT = text("SELECT set_config('app.org_id', :org_id, true)")
+_NO_TEXT = ("22021", "22P05")  # in text, in jsonb
 
 # asyncpg reports a server that died in mid-query as InternalClientError, which is no PostgresError.
 CONNECTION_ERRORS = (
@@ -48,8 +49,13 @@ def outage(error: BaseException) -> bool:
 _NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 
+def refuses_text(error: BaseException) -> bool:
+    """Whether Postgres refused a text for the one character that it cannot hold, U+0000."""
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in _NO_TEXT
+
+
 def json_text(value: object) -> str:
-    """JSON for a jsonb column. NaN and infinity become null; NUL, which Postgres refuses, U+FFFD."""
+    """JSON for a jsonb column. NaN and infinity become null; NUL, which it refuses, U+FFFD."""
     encoded = orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
     return _NUL.sub(r"\1\\ufffd", encoded) if "\\u0000" in encoded else encoded
 
@@ -63,6 +69,7 @@ class Database:
             max_overflow=0,
             pool_timeout=10,
             pool_pre_ping=True,
+            hide_parameters=True,  # customers' data and hashes have no place in logs
             json_serializer=json_text,
             json_deserializer=orjson.loads,
             connect_args={

@@ -48,10 +48,11 @@ class Egress:
         finally:
             await response.aclose()
 
-    async def get_json(self, url: str, token: str) -> tuple[int, bytes]:
+    async def get_json(self, url: str, token: str | None = None) -> tuple[int, bytes]:
         """Raises Unavailable when nobody answers."""
+        headers = {"authorization": f"Bearer {token}"} if token else {}
         try:
-            response = await self._client.get(url, headers={"authorization": f"Bearer {token}"})
+            response = await self._client.get(url, headers=headers)
         except httpx.TransportError as trouble:
             raise Unavailable(f"Nobody answers at {url}.") from trouble
         return response.status_code, response.content

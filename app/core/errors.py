@@ -13,6 +13,10 @@ AppError
 from typing import Any
 
 
+class StartRefused(Exception):
+    """A process cannot start here; the message, for a terminal, says why and what to do."""
+
+
 class AppError(Exception):
     """An expected refusal. The message is one sentence that is safe to show and says what to do."""
 

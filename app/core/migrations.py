@@ -10,6 +10,8 @@ from sqlalchemy import text
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from app.core.errors import StartRefused
+
 OLDEST_SERVER = 15
 _LOCK = 7_361_902_744  # any constant: replicas that start together take turns on it
 
@@ -21,7 +23,7 @@ GRANT luthier_app, luthier_worker, luthier_doors TO CURRENT_USER;
 """
 
 
-class DatabaseUnusable(Exception):
+class DatabaseUnusable(StartRefused):
     """The server is too old, or a right is missing; the message says what to do."""
 
 

@@ -3,11 +3,11 @@
 import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 import orjson
-from sqlalchemy import ColumnElement, func, tuple_
+from sqlalchemy import ColumnElement, TypeDecorator, func, tuple_
 from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -64,14 +64,30 @@ def _encode(key: Any, id: str) -> str:
 def _decode(cursor: str, like: type[Any]) -> tuple[Any, str]:
     try:
         version, key, id = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        if version != 1 or not isinstance(id, str):
+        if version != 1 or not isinstance(id, str) or "\0" in f"{id}{key}":
             raise ValueError
-        return (datetime.fromisoformat(key) if like is datetime else like(key)), id
-    except (ValueError, TypeError) as wrong:
+        return _key(key, like), id
+    except (ValueError, TypeError, OverflowError) as wrong:
         raise Invalid(
             "This is not a cursor of this list. Pass one from its pageInfo or edges.",
             path=("after",),
         ) from wrong
+
+
+def _python_type(column: Any) -> type[Any]:
+    """What the column's values are; SQLModel's own column types do not say it themselves."""
+    kind = column.type
+    plain = kind.impl_instance if isinstance(kind, TypeDecorator) else kind
+    found: type[Any] = plain.python_type
+    return found
+
+
+def _key(value: Any, like: type[Any]) -> Any:
+    if like is datetime:
+        return datetime.fromisoformat(value).astimezone(UTC)
+    if like is int and not -(2**31) <= int(value) < 2**31:
+        raise ValueError
+    return like(value)
 
 
 async def fetch_page(
@@ -86,7 +102,9 @@ async def fetch_page(
     """One page of `query` in the order of (key, id)."""
     entity = query
     if request.cursor is not None:
-        at: ColumnElement[Any] = tuple_(*_decode(request.cursor, key.type.python_type))
+        at: ColumnElement[Any] = tuple_(
+            *_decode(request.cursor, _python_type(key)), types=[key.type, id.type]
+        )
         forward = descending == request.backward
         query = query.where(tuple_(key, id) > at if forward else tuple_(key, id) < at)
     down = descending != request.backward

@@ -22,11 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from app.core.errors import StartRefused
+
 OLDEST_MAJOR = 15
 OWN_SERVER = "or set LUTHIER_DATABASE_URL to a Postgres server of your own"
 
 
-class PostgresError(Exception):
+class PostgresError(StartRefused):
     """The embedded Postgres cannot serve; the message says what is wrong and what to do."""
 
 

@@ -1,6 +1,8 @@
 """This installation's secrets: master keys and the pepper of API keys. Never in a backup."""
 
+import fcntl
 import hmac
+import os
 import secrets
 from pathlib import Path
 
@@ -8,11 +10,13 @@ from app.core.settings import Settings
 
 
 def write_secret(path: Path, content: str) -> None:
-    """Write a file only its owner can read. An existing one is left as it is."""
+    """Write a file only its owner can read. An existing one is left as it is; of processes that
+    write at once the first one wins, and all of them find its content afterwards."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=0o600, exist_ok=True)
-    if not path.read_text():
-        path.write_text(content + "\n")
+    with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if not file.read():
+            file.write(content + "\n")
 
 
 def api_key_pepper(settings: Settings) -> bytes:

@@ -26,7 +26,9 @@ def check_case(line: int, case: Any) -> list[Problem]:
         return [Problem(line, "", f"Must be a JSON object, not {_kind(case)}.")]
     unknown = sorted(set(case) - _CASE_FIELDS)
     if unknown:
-        return [Problem(line, unknown[0], "Unknown field. A case has messages and, maybe, tools.")]
+        return [
+            Problem(line, unknown[0][:60], "Unknown field. A case has messages and, maybe, tools.")
+        ]
     messages = case.get("messages")
     if not isinstance(messages, list) or not messages:
         return [Problem(line, "messages", "Must be a list with at least one message.")]

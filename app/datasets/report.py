@@ -36,12 +36,14 @@ class Report:
 
 
 def lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Numbered lines of a file, one at a time. A line above the limit is cut, and so invalid."""
+    """Numbered lines of a file, one at a time; of one above the limit one byte more than that."""
     with path.open("rb") as file:
         number = 0
-        while line := file.readline(LONGEST_LINE):
+        while line := file.readline(LONGEST_LINE + 3):
             number += 1
-            yield number, line.rstrip(b"\r\n")
+            yield number, line.rstrip(b"\r\n")[: LONGEST_LINE + 1]
+            while not line.endswith(b"\n") and (line := file.readline(LONGEST_LINE)):
+                pass
 
 
 def examine(path: Path, count_tokens: CountTokens, tokenizer: str) -> Report:
@@ -52,6 +54,10 @@ def examine(path: Path, count_tokens: CountTokens, tokenizer: str) -> Report:
     for number, line in lines(path):
         if not line.strip():
             _problem(report, Problem(number, "", "The line is empty. Remove it."))
+            continue
+        if len(line) > LONGEST_LINE:
+            limit = LONGEST_LINE // 1_048_576
+            _problem(report, Problem(number, "", f"The line is longer than {limit} MiB."))
             continue
         try:
             case = orjson.loads(line)
@@ -65,13 +71,17 @@ def examine(path: Path, count_tokens: CountTokens, tokenizer: str) -> Report:
             for problem in problems:
                 _problem(report, problem)
             continue
+        try:
+            mark = fingerprint(case)
+        except orjson.JSONEncodeError:  # it writes fewer levels than it reads
+            _problem(report, Problem(number, "", "Nested too deeply."))
+            continue
         report.case_count += 1
         tokens = count_tokens(texts(case))
         report.token_count += tokens
         report.longest_case_tokens = max(report.longest_case_tokens, tokens)
         kind = signature(case)
         signatures[kind] = signatures.get(kind, 0) + 1
-        mark = fingerprint(case)
         if mark in seen:
             report.duplicate_count += 1
             if len(report.duplicate_lines) < MOST_PROBLEMS:

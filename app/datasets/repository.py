@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 
+from sqlalchemy import text
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core.paging import Page, PageRequest, fetch_page
 from app.datasets.errors import DatasetNotFound, DatasetVersionNotFound
 from app.datasets.tables import Dataset, DatasetVersion
+
+_LOCK_CONTENTS = text("SELECT pg_advisory_xact_lock(hashtextextended('contents of ' || :org, 0))")
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,10 @@ class DatasetRepository:
             DatasetVersion.org_id == self.org_id, col(DatasetVersion.id).in_(wanted)
         )
         return list(await self.session.exec(query))
+
+    async def lock_contents(self) -> None:
+        """Until commit nobody else looks a content up in order to make its version."""
+        await (await self.session.connection()).execute(_LOCK_CONTENTS, {"org": self.org_id})
 
     async def version_of_content(self, sha256: str) -> DatasetVersion | None:
         query = (

@@ -1,6 +1,7 @@
 """What can be done with datasets: examine a source, create, add a version, list, delete."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,7 @@ async def examine(
 
     Long work, so it holds no transaction; nothing is created here.
     """
-    actor.require(Scope.WRITE)
+    actor.require(Scope.WRITE, Role.ADMIN)
     stored, filename = await _bytes_of(database, store, settings, actor, source)
     count, name = tokenizers.default()
     found = await asyncio.to_thread(
@@ -91,7 +92,7 @@ async def overlap(
 
     Long work, so it holds no transaction.
     """
-    actor.require(Scope.WRITE)
+    actor.require(Scope.WRITE, Role.ADMIN)
     paths = []
     async with database.transaction(actor.org_id) as session:
         for data in (training, validation):
@@ -117,7 +118,7 @@ async def create(
     idempotency_key: str | None = None,
 ) -> Dataset:
     """A dataset with its first version."""
-    actor.require(Scope.WRITE)
+    actor.require(Scope.WRITE, Role.ADMIN)
     if not 1 <= len(name.strip()) <= 200:
         raise Invalid("A dataset's name has 1 to 200 characters.", path=("name",))
     dataset = Dataset(
@@ -149,7 +150,7 @@ async def add_version(
     description: str | None,
 ) -> DatasetVersion:
     """A new immutable snapshot. The same content again gives the version that holds it already."""
-    actor.require(Scope.WRITE)
+    actor.require(Scope.WRITE, Role.ADMIN)
     datasets = DatasetRepository(session, actor.org_id)
     dataset = await datasets.get(dataset_id, lock=True)
     versions = await datasets.versions(dataset_id)
@@ -162,9 +163,9 @@ async def add_version(
 
 async def ensure_version(session: AsyncSession, actor: Actor, examined: Examined) -> DatasetVersion:
     """The version that a bare training file stands for: found by content, or made."""
-    found = await DatasetRepository(session, actor.org_id).version_of_content(
-        examined.stored.sha256
-    )
+    datasets = DatasetRepository(session, actor.org_id)
+    await datasets.lock_contents()
+    found = await datasets.version_of_content(examined.stored.sha256)
     if found is not None:
         return found
     dataset = await create(session, actor, examined, name=examined.filename, description=None)
@@ -239,15 +240,19 @@ async def _bytes_of(
 
 
 def _allowed(path: Path, roots: list[Path]) -> Path:
-    resolved = path.expanduser().resolve()
+    refused = DatasetPathRefused(
+        "This path lies outside the folders that LUTHIER_DATASET_ROOTS allows. Upload the file "
+        "instead.",
+        path=("source", "path"),
+    )
+    try:
+        resolved = path.expanduser().resolve()
+    except (OSError, ValueError, RuntimeError) as wrong:  # NUL, a loop of links, no such home
+        raise refused from wrong
     if not any(resolved.is_relative_to(root.expanduser().resolve()) for root in roots):
-        raise DatasetPathRefused(
-            "This path lies outside the folders that LUTHIER_DATASET_ROOTS allows. Upload the "
-            "file instead.",
-            path=("source", "path"),
-        )
-    if not resolved.is_file():
-        raise Invalid("There is no file at this path on the server.", path=("source", "path"))
+        raise refused
+    if not os.path.isfile(resolved) or not os.access(resolved, os.R_OK):
+        raise Invalid("There is no such file to read on the server.", path=("source", "path"))
     return resolved
 
 

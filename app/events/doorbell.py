@@ -96,7 +96,8 @@ class PostgresBackend(BroadcastBackend):
                 delay = 0.05
                 while not lost.is_set():
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(lost.wait(), _PROBE_EVERY)
+                        async with asyncio.timeout(_PROBE_EVERY):
+                            await lost.wait()
                     if not lost.is_set():  # a half-open connection fires no termination
                         await connection.execute("SELECT 1", timeout=5)
             except (*CONNECTION_ERRORS, asyncpg.PostgresError) as trouble:

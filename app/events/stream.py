@@ -143,9 +143,11 @@ class Streams:
         rings for one stream must not put off the look at another whose ring was lost."""
         polled = time.monotonic()
         while True:
+            left = polled + SAFETY_POLL - time.monotonic()
+            # Not wait_for: before Python 3.12 it loses a cancellation that meets a ring.
             with contextlib.suppress(TimeoutError):
-                left = polled + SAFETY_POLL - time.monotonic()
-                await asyncio.wait_for(self._due.wait(), max(0.0, left))
+                async with asyncio.timeout(max(0.0, left)):
+                    await self._due.wait()
             if time.monotonic() - polled >= SAFETY_POLL:
                 self._rung = set(self._tails)
                 polled = time.monotonic()

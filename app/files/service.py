@@ -26,7 +26,7 @@ _DAY = 24 * 3600.0
 
 async def store(store: FileStore, actor: Actor, chunks: AsyncIterator[bytes], limit: int) -> Stored:
     """Write an upload to the store, before any row knows of it. Raises FileTooLarge, FileEmpty."""
-    actor.require(Scope.WRITE)
+    actor.require(Scope.WRITE, Role.ADMIN)
     stored = await store.put(actor.org_id, chunks, limit)
     if stored.size == 0:
         raise FileEmpty("The file is empty. Upload at least one line.", path=("file",))
@@ -37,7 +37,7 @@ async def add(
     session: AsyncSession, actor: Actor, stored: Stored, filename: str, purpose: str
 ) -> File:
     """Register stored bytes as a file of the actor's project."""
-    actor.require(Scope.WRITE)
+    actor.require(Scope.WRITE, Role.ADMIN)
     file = await _add(session, actor.org_id, actor.project_id, stored, filename, purpose)
     audit.record(
         session, actor, "file.created", file.id, after={"sha256": file.sha256, "size": file.size}

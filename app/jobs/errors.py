@@ -7,6 +7,10 @@ class JobNotFound(NotFound):
     code = "JOB_NOT_FOUND"
 
 
+class CheckpointNotFound(NotFound):
+    code = "CHECKPOINT_NOT_FOUND"
+
+
 class JobInputInvalid(Invalid):
     code = "INVALID_INPUT"
 

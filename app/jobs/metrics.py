@@ -19,6 +19,7 @@ _POINTS = text(
     """
 )
 _INT_MAX = 2**31 - 1
+_FEW = 8  # too few points to keep extremes: they are taken evenly
 
 
 @dataclass(frozen=True)
@@ -62,21 +63,33 @@ async def points(
 
 
 def down_sample(found: Sequence[Point], most: int) -> list[Point]:
-    """At most `most` points: the first, the last, and of each stretch the lowest and highest
-    training loss. Points with a validation value are kept before others."""
+    """At most `most` points: the first, the last, the lowest and highest validation loss, of each
+    stretch the lowest and highest training loss, and further validation points evenly."""
     if len(found) <= most:
         return list(found)
+    if most < _FEW:
+        return [found[i] for i in _evenly(range(len(found)), most)]
     kept = {0, len(found) - 1}
-    validated = [i for i, p in enumerate(found) if p.values.get("validation_loss") is not None]
-    kept.update(validated[: max(0, most // 2)])
-    stretches = max(1, (most - len(kept)) // 2)
-    width = len(found) / stretches
+    validated = _losses(found, "validation_loss", range(len(found)))
+    if validated:
+        kept.update((min(validated)[1], max(validated)[1]))
+        kept.update(_evenly([i for _, i in validated], (most - _FEW) // 2))
+    stretches = (most - len(kept)) // 2
     for n in range(stretches):
-        stretch = range(int(n * width), min(len(found), int((n + 1) * width)))
-        losses = [(found[i].values.get("training_loss"), i) for i in stretch]
-        known = [(loss, i) for loss, i in losses if loss is not None]
-        if known:
+        stretch = range(n * len(found) // stretches, (n + 1) * len(found) // stretches)
+        if known := _losses(found, "training_loss", stretch):
             kept.update((min(known)[1], max(known)[1]))
         elif stretch:
             kept.add(stretch[0])
-    return [found[i] for i in sorted(kept)][:most]
+    return [found[i] for i in sorted(kept)]
+
+
+def _losses(found: Sequence[Point], name: str, where: Sequence[int]) -> list[tuple[float, int]]:
+    losses = ((found[i].values.get(name), i) for i in where)
+    return [(loss, i) for loss, i in losses if loss is not None]
+
+
+def _evenly(indices: Sequence[int], count: int) -> list[int]:
+    """At most so many of them, the last one among them."""
+    count = min(count, len(indices))
+    return [indices[(n + 1) * len(indices) // count - 1] for n in range(count)]

@@ -29,7 +29,11 @@ _EVENTS = text(
     "SELECT stream_id, seq, attempt, type, step, at, data FROM events"
     " WHERE stream_id = :stream AND seq > :after"
     " AND (CAST(:types AS text[]) IS NULL OR type = ANY(:types))"
-    " AND (CAST(:levels AS text[]) IS NULL OR coalesce(data ->> 'level', 'info') = ANY(:levels))"
+    # The same as `describe.level`.
+    " AND (CAST(:levels AS text[]) IS NULL OR CASE"
+    " WHEN type = 'job.status' AND data ->> 'after' = 'failed' THEN 'error'"
+    " WHEN type = 'attempt.ended' AND data ->> 'outcome' = 'lost' THEN 'warn'"
+    " ELSE coalesce(data ->> 'level', 'info') END = ANY(:levels))"
     " ORDER BY seq LIMIT :limit"
 )
 
@@ -137,6 +141,11 @@ async def points(
 ) -> list[Point]:
     actor.require(Scope.READ)
     return await metrics.points(session, job_id, low, high, most)
+
+
+async def checkpoint(session: AsyncSession, actor: Actor, id: str) -> Checkpoint:
+    actor.require(Scope.READ)
+    return await JobRepository(session, actor.org_id).checkpoint(id)
 
 
 async def checkpoint_page(

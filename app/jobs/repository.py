@@ -6,7 +6,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core.paging import Page, PageRequest, fetch_page
-from app.jobs.errors import JobNotFound
+from app.jobs.errors import CheckpointNotFound, JobNotFound
 from app.jobs.filters import JobFilter, JobOrder
 from app.jobs.tables import Checkpoint, Job
 
@@ -56,6 +56,12 @@ class JobRepository:
             .limit(1)
         )
         return (await self.session.exec(query)).first()
+
+    async def checkpoint(self, id: str) -> Checkpoint:
+        found = await self.session.get(Checkpoint, (self.org_id, id))
+        if found is None:
+            raise CheckpointNotFound(f"There is no checkpoint {id[:60]!r} here.", path=("id",))
+        return found
 
     async def checkpoint_at(self, job_id: str, step: int) -> Checkpoint | None:
         query = select(Checkpoint).where(

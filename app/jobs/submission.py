@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.accounts import audit, idempotency
@@ -169,10 +170,10 @@ def _hyperparameters(asked: Submission) -> SupervisedHyperparameters:
         return SupervisedHyperparameters.model_validate(asked.hyperparameters)
     except ValidationError as wrong:
         first = wrong.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else "hyperparameters"
-        allowed = _range(name)
+        name = str(first["loc"][0])[:60] if first["loc"] else "hyperparameters"
+        given = repr(first.get("input"))[:80]
         raise HyperparameterInvalid(
-            f"{name}: {first['msg']}, got {first.get('input')!r}.{allowed}",
+            f"{name}: {_reason(first)}, got {given}.{_allowed(name)}",
             path=("method", "supervised", "hyperparameters", name),
         ) from wrong
 
@@ -187,13 +188,19 @@ def _overlap_warning(lines: Sequence[int]) -> str:
     )
 
 
-def _range(name: str) -> str:
-    schema = SupervisedHyperparameters.model_json_schema()["properties"].get(name, {})
-    for option in schema.get("anyOf", []):
+def _reason(wrong: ErrorDetails) -> str:
+    return "There is no such setting" if wrong["type"] == "extra_forbidden" else wrong["msg"]
+
+
+def _allowed(name: str) -> str:
+    known = SupervisedHyperparameters.model_json_schema()["properties"]
+    if name not in known:
+        return "" if name == "hyperparameters" else f" Known: {', '.join(known)}."
+    for option in known[name].get("anyOf", []):
         low = option.get("minimum", option.get("exclusiveMinimum"))
-        high = option.get("maximum")
-        if low is not None and high is not None:
-            return f' Allowed: "auto", or a number from {low} to {high}.'
+        if low is not None:
+            high = f"to {option['maximum']}" if "maximum" in option else "on"
+            return f' Allowed: "auto", or a number from {low} {high}.'
     return ""
 
 

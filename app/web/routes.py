@@ -1,25 +1,24 @@
-"""The browser's side of the service: static files and the self-hosted GraphiQL page."""
+"""The browser's side of the service: static files, the dashboard, the self-hosted GraphiQL page."""
 
 import json
 import re
 from functools import cache
 from html import escape
-from pathlib import Path
 from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
-from starlette.routing import BaseRoute, Mount
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-STATIC: Final = Path(__file__).parent / "static"
+from app.web.dashboard import dashboard
+from app.web.pages import STATIC, page_headers, root_of
 
 # The build puts a hash of the content into a name, so such a file never changes.
 _HASHED = re.compile(r"-[0-9A-Z]{8}\.[a-z0-9]+$")
 _FOREVER: Final = "public, max-age=31536000, immutable"
 _ASK_FIRST: Final = "no-cache"  # kept by the browser, but compared (ETag) before each use
-_HOST = re.compile(r"[A-Za-z0-9.\-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 
 
 class _Assets(StaticFiles):
@@ -36,7 +35,10 @@ class _Assets(StaticFiles):
 
 
 def routes() -> list[BaseRoute]:
-    return [Mount("/static", app=_Assets(directory=STATIC), name="static")]
+    return [
+        Route("/", dashboard, name="dashboard"),
+        Mount("/static", app=_Assets(directory=STATIC), name="static"),
+    ]
 
 
 @cache
@@ -44,28 +46,6 @@ def _manifest() -> dict[str, str]:
     text = (STATIC / "graphiql" / "manifest.json").read_text(encoding="utf-8")
     names: dict[str, str] = json.loads(text)
     return names
-
-
-def _content_security_policy(request: Request) -> str:
-    """Older browsers do not count `ws:` as 'self', so the socket's own origin is named; a bare
-    `ws: wss:` would let an injected script send the key to any host."""
-    host = request.headers.get("host", "")
-    socket = f" ws://{host} wss://{host}" if _HOST.fullmatch(host) else ""
-    return "; ".join(
-        [
-            "default-src 'self'",
-            "script-src 'self'",
-            "style-src 'self' 'unsafe-inline'",  # the editor positions its lines by inline styles
-            "img-src 'self' data:",
-            "font-src 'self'",
-            "worker-src 'self'",
-            f"connect-src 'self'{socket}",
-            "object-src 'none'",
-            "base-uri 'none'",
-            "form-action 'none'",
-            "frame-ancestors 'none'",
-        ]
-    )
 
 
 _PAGE: Final = """\
@@ -95,8 +75,7 @@ def graphiql_response(request: Request) -> Response:
 
     It holds nothing of the account: the key is put in, or comes in the fragment, in the browser.
     """
-    # Inside a Mount, `root_path` has grown by the mount's own path; this one has not.
-    root = request.scope.get("app_root_path", request.scope.get("root_path", "")).rstrip("/")
+    root = root_of(request)
     manifest = _manifest()
     workers = {
         name.removeprefix("worker-"): file
@@ -110,14 +89,6 @@ def graphiql_response(request: Request) -> Response:
         home=escape(f"{root}/"),
         workers=escape(json.dumps(workers)),
     )
-    return HTMLResponse(
-        page,
-        headers={
-            "Content-Security-Policy": _content_security_policy(request),
-            "X-Content-Type-Options": "nosniff",
-            "Referrer-Policy": "no-referrer",
-            "Cross-Origin-Opener-Policy": "same-origin",
-            "Cache-Control": "no-cache",
-            "Vary": "Accept",
-        },
-    )
+    # The editor positions its lines by inline styles.
+    rules = {"style-src": "'self' 'unsafe-inline'", "img-src": "'self' data:"}
+    return HTMLResponse(page, headers=page_headers(request, rules) | {"Vary": "Accept"})

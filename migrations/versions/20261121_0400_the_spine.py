@@ -617,8 +617,10 @@ BEGIN
     RETURN QUERY
     SELECT e.stream_id::text, e.seq, e.attempt, e.type::text, e.step, e.at, e.data
       FROM unnest(p_streams, p_after) AS wanted(id, after)
+      JOIN streams s ON s.stream_id = wanted.id
      CROSS JOIN LATERAL (
-        SELECT * FROM events v WHERE v.stream_id = wanted.id AND v.seq > wanted.after
+        SELECT * FROM events v
+         WHERE v.stream_id = s.stream_id AND v.org_id = s.org_id AND v.seq > wanted.after
          ORDER BY v.seq LIMIT p_limit) e
      ORDER BY e.stream_id, e.seq;
 END $$

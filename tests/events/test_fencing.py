@@ -1,4 +1,4 @@
-"""One writer per stream: the token lies in the row that numbers, so nobody slips through behind it."""
+"""One writer per stream: the token lies in the row that numbers, so nobody slips in behind it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,6 +15,7 @@ from app.events.log import Fenced
 from tests.events.tools import (
     append,
     everything,
+    execute,
     head,
     new_stream,
     notes,
@@ -25,11 +26,6 @@ from tests.events.tools import (
     waits_for_a_lock,
 )
 from tests.support import Tenant
-
-
-@pytest.fixture
-def org(tenant: Tenant) -> str:
-    return tenant.actor.org_id
 
 
 async def _pid(session: AsyncSession) -> int:
@@ -129,7 +125,7 @@ async def test_a_writer_that_waits_behind_a_claim_rolled_back_goes_on(
 async def test_a_crowd_of_writers_and_claims_never_mixes_tokens(
     worker_database: Database, org: str
 ) -> None:
-    """Whoever wins, the log shows each token's events together: an old one never after a new one."""
+    """Whoever wins, each token's events are together in the log, the older token's first."""
     chance = seeded()
     stream = await new_stream(worker_database, org)
     refused = 0
@@ -164,12 +160,16 @@ async def test_fence_and_append_of_one_transaction_fall_together(
 ) -> None:
     stream, second = [await new_stream(worker_database, org) for _ in range(2)]
     await append(worker_database, org, stream)
-    with pytest.raises(Fenced):
+
+    async def takeover() -> None:
         async with worker_database.transaction(org) as session:
             await log.fence(session, stream)
             assert await log.append(session, stream, notes([1, 2]), epoch=1) == 3
             await log.append(session, second, notes([1]), latest={"n": 1})
             await log.append(session, second, notes([1]), epoch=7)
+
+    with pytest.raises(Fenced):
+        await takeover()
     assert await _epoch(worker_database, org, stream) == 0
     assert await head(worker_database, org, stream) == 1
     assert await everything(worker_database, org, second) == []
@@ -188,9 +188,9 @@ async def test_a_stream_never_goes_back(
     async with pool.transaction(org) as session:
         await log.fence(session, stream)
     with pytest.raises(DBAPIError, match="a stream never goes back"):
-        async with pool.transaction(org) as session:
-            lower = text(f"UPDATE streams SET {column} = {column} - 1 WHERE stream_id = :s")
-            await (await session.connection()).execute(lower, {"s": stream})
+        await execute(
+            pool, org, f"UPDATE streams SET {column} = {column} - 1 WHERE stream_id = :s", s=stream
+        )
     assert await _epoch(pool, org, stream) == 1
     assert await head(pool, org, stream) == 3
 
@@ -211,7 +211,5 @@ async def test_nobody_can_rewrite_the_log(
     await append(database, org, stream, 2)
     for pool in (database, worker_database):
         with pytest.raises(DBAPIError, match="permission denied"):
-            async with pool.transaction(org) as session:
-                arguments = {"s": stream} if ":s" in change else {}
-                await (await session.connection()).execute(text(change), arguments)
+            await execute(pool, org, change, **({"s": stream} if ":s" in change else {}))
     assert numbers(await everything(database, org, stream)) == [1, 2]

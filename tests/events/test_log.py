@@ -22,11 +22,6 @@ from tests.events.tools import (
 from tests.support import Tenant
 
 
-@pytest.fixture
-def org(tenant: Tenant) -> str:
-    return tenant.actor.org_id
-
-
 async def test_many_concurrent_writers_get_one_dense_sequence(database: Database, org: str) -> None:
     chance = seeded()
     streams = [await new_stream(database, org) for _ in range(4)]
@@ -197,9 +192,7 @@ async def test_read_many_reads_each_stream_after_its_own_position(
     assert {event.stream_id for event in found[theirs]} == {theirs}
 
 
-async def test_the_streams_named_at_the_door_do_not_stay_open(
-    database: Database, org: str
-) -> None:
+async def test_the_streams_named_at_the_door_do_not_stay_open(database: Database, org: str) -> None:
     stream = await new_stream(database, org)
     await append(database, org, stream)
     async with database.transaction(None) as session:

@@ -8,6 +8,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import asyncpg
+from sqlalchemy import text
 
 from app.core import ids
 from app.core.database import Database
@@ -45,6 +46,12 @@ async def append(
 ) -> int:
     async with database.transaction(org_id) as session:
         return await log.append(session, stream, notes(range(count)), epoch=epoch)
+
+
+async def execute(database: Database, org_id: str, statement: str, **values: object) -> None:
+    """One statement, past every service."""
+    async with database.transaction(org_id) as session:
+        await (await session.connection()).execute(text(statement), values)
 
 
 async def everything(database: Database, org_id: str, stream: str) -> list[LoggedEvent]:
@@ -108,6 +115,17 @@ async def ringing(doorbell: Doorbell) -> AsyncIterator[Rings]:
 
 
 @asynccontextmanager
+async def served(database_url: str, bell: str | None = None) -> AsyncIterator[Streams]:
+    """An API process's streams, on connections of their own. With `memory://` it hears nobody."""
+    database = Database(database_url, "luthier_app", 5)
+    try:
+        async with process(database, Doorbell(bell or database_url)) as streams:
+            yield streams
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
 async def process(database: Database, doorbell: Doorbell) -> AsyncIterator[Streams]:
     """What one API process runs to serve streams. Ends with no tail left."""
     streams = Streams(database, doorbell)
@@ -166,3 +184,37 @@ async def waits_for_a_lock(connection: "asyncpg.Connection[Any]", pid: int) -> b
             "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $1", pid
         )
     )
+
+
+async def write(
+    database: Database, org: str, stream: str, total: int, chance: random.Random, pause: float
+) -> None:
+    while (left := total - await head(database, org, stream)) > 0:
+        await append(database, org, stream, min(left, chance.choice([1, 1, 2, 5, 30])))
+        await asyncio.sleep(chance.random() * pause)
+
+
+async def come_and_go(
+    streams: list[Streams], org: str, stream: str, last: int, chance: random.Random, pause: float
+) -> tuple[int, list[int]]:
+    """A viewer that leaves and comes back after its position, each time to either process.
+
+    Returns where it began, and every number it got.
+    """
+    await asyncio.sleep(chance.random() * pause * 10)
+    start = position = chance.choice([0, chance.randint(0, last // 4)])
+    got: list[int] = []
+    while position < last:
+        stay = chance.randint(1, 12)
+        source = chance.choice(streams).follow(org, stream, position)
+        async with aclosing(source) as batches:
+            async for batch in batches:
+                got += numbers(batch)
+                position = got[-1]
+                stay -= 1
+                if not stay or position >= last:
+                    break
+                if chance.random() < 0.2:
+                    await asyncio.sleep(chance.random() * pause * 5)
+        await asyncio.sleep(chance.random() * pause)
+    return start, got

@@ -210,14 +210,14 @@ class AccountQueries:
         who = info.context.actor
         async with info.context.transaction() as session:
             organization = await service.organization(session, who)
-            projects = await service.projects(session, who)
-            members = await service.members(session, who)
+            project = await service.own_project(session, who)
+            member = await service.own_member(session, who)
             ledger = Organization.of(organization)
         ledger.cursor = await ledger_cursor(info)
         return Viewer(
             organization=ledger,
-            project=next(Project.of(row) for row in projects if row.id == who.project_id),
-            member=next(Member.of(row) for row in members if row.id == who.member_id),
+            project=Project.of(project),
+            member=Member.of(member),
             key_id=strawberry.ID(who.key_id),
             role=Role(who.role.value),
             scopes=sorted((Scope(s.value) for s in who.scopes), key=lambda s: str(s.value)),

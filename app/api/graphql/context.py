@@ -13,6 +13,7 @@ from app.catalog.base_models import BaseModels
 from app.catalog.tokens import Tokenizers
 from app.core.actor import Actor
 from app.core.database import Database
+from app.core.errors import AppError
 from app.core.settings import Settings
 from app.datasets import service as datasets
 from app.datasets.tables import DatasetVersion
@@ -48,6 +49,8 @@ class Context:
     request_id: str
     signed_in: Actor | None = None
     connection_params: dict[str, Any] | None = None
+    key: str | None = field(default=None, repr=False)
+    expel: Callable[[AppError], None] | None = None
     jobs: "DataLoader[str, Job | None]" = field(init=False)
     heads: "DataLoader[str, Head]" = field(init=False)
     versions: "DataLoader[str, DatasetVersion | None]" = field(init=False)

@@ -12,7 +12,7 @@ from graphql import GraphQLError
 from strawberry.schema.exceptions import CannotGetOperationTypeError
 
 from app.core import errors
-from app.core.database import CONNECTION_ERRORS
+from app.core.database import CONNECTION_ERRORS, refuses_text
 from app.core.errors import AppError
 from app.datasets.errors import DatasetInvalid
 from app.jobs.states import TransitionRefused
@@ -37,6 +37,9 @@ class ErrorCode(Enum):
         "LIMIT_EXCEEDED", description="A limit was reached; `limit` is the number in force."
     )
     JOB_NOT_FOUND = strawberry.enum_value("JOB_NOT_FOUND", description="No such job.")
+    CHECKPOINT_NOT_FOUND = strawberry.enum_value(
+        "CHECKPOINT_NOT_FOUND", description="No such checkpoint."
+    )
     JOB_STILL_LIVE = strawberry.enum_value(
         "JOB_STILL_LIVE", description="The job must be over first."
     )
@@ -81,6 +84,9 @@ class ErrorCode(Enum):
     API_KEY_NOT_FOUND = strawberry.enum_value("API_KEY_NOT_FOUND", description="No such API key.")
     MEMBER_NOT_FOUND = strawberry.enum_value("MEMBER_NOT_FOUND", description="No such member.")
     PROJECT_NOT_FOUND = strawberry.enum_value("PROJECT_NOT_FOUND", description="No such project.")
+    LAST_OWNER = strawberry.enum_value(
+        "LAST_OWNER", description="An organization keeps at least one owner."
+    )
     SCOPE_TOO_WIDE = strawberry.enum_value(
         "SCOPE_TOO_WIDE", description="More rights than the acting key has itself."
     )
@@ -201,12 +207,7 @@ def present(error: GraphQLError, request_id: str) -> GraphQLError:
     original = error.original_error
     extensions = {"requestId": request_id, **(error.extensions or {})}
     if original is None:
-        code = (
-            "GRAPHQL_PARSE_FAILED"
-            if error.message.startswith("Syntax Error")
-            else ("GRAPHQL_VALIDATION_FAILED")
-        )
-        extensions.setdefault("code", code)
+        extensions.setdefault("code", _code_of_words(error.message))
     elif isinstance(original, AppError):
         extensions["code"] = original.code
     elif isinstance(original, GraphQLError):  # a scalar refused a value
@@ -214,6 +215,9 @@ def present(error: GraphQLError, request_id: str) -> GraphQLError:
     elif isinstance(original, CannotGetOperationTypeError):
         extensions["code"] = "OPERATION_RESOLUTION_FAILURE"
         return _like(error, original.as_http_error_reason(), extensions)
+    elif refuses_text(original):
+        extensions["code"] = "INVALID_INPUT"
+        return _like(error, "Text must not hold the character U+0000.", extensions)
     elif isinstance(original, CONNECTION_ERRORS) or "sqlalchemy" in type(original).__module__:
         log.error("database trouble in request %s: %s", request_id, original)
         extensions["code"] = "UNAVAILABLE"
@@ -224,6 +228,12 @@ def present(error: GraphQLError, request_id: str) -> GraphQLError:
         message = f"Something went wrong on our side. Quote request {request_id} to the operator."
         return _like(error, message, extensions)
     return _like(error, error.message, extensions)
+
+
+def _code_of_words(message: str) -> str:
+    if not message.startswith("Syntax Error"):
+        return "GRAPHQL_VALIDATION_FAILED"
+    return "QUERY_TOO_LARGE" if "Parsing aborted" in message else "GRAPHQL_PARSE_FAILED"
 
 
 def _like(error: GraphQLError, message: str, extensions: dict[str, Any]) -> GraphQLError:

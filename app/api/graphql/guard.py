@@ -65,12 +65,10 @@ class Guard:
             "directives": _DIRECTIVES,
             "cost": settings.graphql_max_cost,
         }
-        self._tokens = settings.graphql_max_tokens
+        self.tokens = settings.graphql_max_tokens
 
     def check(self, document: DocumentNode, variables: dict[str, Any] | None) -> None:
         """Raise TooMuch, naming the limit. Time is linear in the document's length."""
-        if (document.token_count or 0) > self._tokens:
-            raise TooMuch("tokens", self._tokens)
         operations: list[OperationDefinitionNode] = []
         fragments: dict[str, FragmentDefinitionNode] = {}
         for definition in document.definitions:
@@ -84,7 +82,8 @@ class Guard:
             raise TooMuch("fragments", _FRAGMENTS)
         walk = _Walk(fragments, self._limits, variables or {})
         for operation in operations:
-            walk.measure(operation.selection_set)
+            if walk.measure(operation.selection_set).depth > self._limits["depth"]:
+                raise TooMuch("levels", self._limits["depth"])
 
 
 class _Walk:
@@ -157,7 +156,9 @@ class _Walk:
 
     def _refuse(self, total: _Measure) -> None:
         for what, limit in self._limits.items():
-            if getattr(total, what) > limit:
+            # A part may turn out to be of an introspection; `check` judges the whole depth.
+            most = max(limit, _INTROSPECTION_DEPTH) if what == "depth" else limit
+            if getattr(total, what) > most:
                 raise TooMuch("levels" if what == "depth" else what, limit)
 
 
@@ -166,10 +167,22 @@ class GuardExtension(SchemaExtension):
 
     guard: Guard
 
+    def on_operation(self) -> Iterator[None]:
+        """The parser itself stops at so many tokens: reading a long document is slow too."""
+        self.execution_context.parse_options["max_tokens"] = self.guard.tokens
+        yield
+
     def on_validate(self) -> Iterator[None]:
         context = self.execution_context
         document = context.graphql_document
         if document is not None:
+            if self._unclear_operation(document):
+                context.pre_execution_errors = [
+                    GraphQLError(
+                        "The document holds several operations: name one in operationName.",
+                        extensions={"code": "OPERATION_RESOLUTION_FAILURE"},
+                    )
+                ]
             try:
                 self.guard.check(document, context.variables)
             except TooMuch as refusal:
@@ -184,6 +197,12 @@ class GuardExtension(SchemaExtension):
                     )
                 ]
         yield
+
+    def _unclear_operation(self, document: DocumentNode) -> bool:
+        # `operation_name` is the first operation's when none was given.
+        named = self.execution_context._provided_operation_name
+        operations = [d for d in document.definitions if isinstance(d, OperationDefinitionNode)]
+        return named is None and len(operations) > 1
 
 
 def guarded(settings: Settings) -> type[GuardExtension]:

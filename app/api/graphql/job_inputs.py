@@ -135,10 +135,21 @@ class SubmitJobInput:
             description=self.description,
             suffix=self.suffix,
             seed=self.seed,
-            metadata={pair.key: pair.value for pair in self.metadata or []},
+            metadata=self._metadata(),
             hardware=self.hardware,
             idempotency_key=self.idempotency_key,
         )
+
+    def _metadata(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for pair in self.metadata or []:
+            if pair.key in found:
+                raise Invalid(
+                    f"The metadata key {pair.key[:20]!r} is given twice.",
+                    path=("metadata", pair.key[:64]),
+                )
+            found[pair.key] = pair.value
+        return found
 
     def _hyperparameters(self) -> dict[str, Any]:
         chosen = self.method.supervised if self.method else None

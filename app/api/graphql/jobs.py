@@ -221,7 +221,6 @@ class Job(Node):
     seed: BigInt = strawberry.field(description="Of every random choice.")
     metadata: JSON = strawberry.field(description="The customer's own pairs.")
     hardware: str | None = strawberry.field(description="The worker label asked for.")
-    trained_tokens: BigInt | None = strawberry.field(description="Billable tokens, once over.")
     estimated_cost: float | None = strawberry.field(description="US dollars, at submission.")
     cost: float | None = strawberry.field(description="US dollars, once over.")
     error: JobError | None = strawberry.field(description="Why it failed.")
@@ -258,7 +257,6 @@ class Job(Node):
             seed=BigInt(row.seed),
             metadata=metadata,
             hardware=row.hardware,
-            trained_tokens=None if row.trained_tokens is None else BigInt(row.trained_tokens),
             estimated_cost=row.estimated_cost,
             cost=row.cost,
             error=JobError(**row.error) if row.error else None,
@@ -280,6 +278,13 @@ class Job(Node):
     async def progress(self, info: Info) -> JobProgress | None:
         latest = (await info.context.heads.load(str(self.id))).latest
         return progress_of(latest, running=self.status is JobStatus.RUNNING) if latest else None
+
+    @strawberry.field(description="Tokens trained on so far; once over, those that count.")
+    async def trained_tokens(self, info: Info) -> BigInt | None:
+        if self.row.trained_tokens is not None:
+            return BigInt(self.row.trained_tokens)
+        latest = (await info.context.heads.load(str(self.id))).latest
+        return BigInt(latest["progress"]["trained_tokens"]) if latest else None
 
     @strawberry.field(description="The newest step's values; null before the first.")
     async def latest_metrics(self, info: Info) -> MetricPoint | None:

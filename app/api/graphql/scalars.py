@@ -4,27 +4,35 @@ from datetime import UTC, datetime
 from typing import Any, NewType
 
 import strawberry
+from graphql import GraphQLError
 from strawberry.schema.config import StrawberryConfig
 
 from app.core.clock import rfc3339
 
 BigInt = NewType("BigInt", int)
 JSON = NewType("JSON", object)
+_NO_BIG_INT = "A BigInt is a whole number, or text that holds one."
 
 
 def _parse_datetime(value: Any) -> datetime:
-    if not isinstance(value, str):
-        raise ValueError("A DateTime is RFC 3339 text, such as 2026-01-31T12:00:00Z.")
-    moment = datetime.fromisoformat(value)
-    if moment.tzinfo is None:
-        raise ValueError(f"{value!r} has no time zone. Write it as in 2026-01-31T12:00:00Z.")
-    return moment.astimezone(UTC)
+    try:
+        moment = datetime.fromisoformat(value)
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise GraphQLError(
+        f"{str(value)[:40]!r} is no moment with a time zone. Write it as in 2026-01-31T12:00:00Z."
+    )
 
 
 def _parse_big_int(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise ValueError("A BigInt is a whole number, or text that holds one.")
-    return int(value)
+        raise GraphQLError(_NO_BIG_INT)
+    try:
+        return int(value)
+    except ValueError:
+        raise GraphQLError(_NO_BIG_INT) from None
 
 
 CONFIG = StrawberryConfig(

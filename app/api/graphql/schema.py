@@ -24,6 +24,7 @@ from app.core import ids
 from app.core.errors import Limited
 from app.datasets import service as datasets
 from app.files import service as files
+from app.jobs import queries as jobs
 from app.models import service as models
 
 _MOST_NODES = 100
@@ -92,6 +93,9 @@ async def _find(info: Info, id: str) -> Node | None:
             case ids.DATASET_VERSION:
                 version = await info.context.versions.load(id)
                 return DatasetVersion.of(version) if version else None
+            case ids.CHECKPOINT:
+                async with info.context.transaction() as session:
+                    return Checkpoint.of(await jobs.checkpoint(session, who, id))
             case ids.FILE:
                 async with info.context.transaction() as session:
                     return File.of(await files.get(session, who, id))

@@ -1,8 +1,9 @@
 """graphql-transport-ws where Strawberry's handler trusts the client too much: what is not a message
 closes the connection with a code, whatever it is, and every refusal carries one too."""
 
+import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graphql import GraphQLError
 from starlette.websockets import WebSocketDisconnect
@@ -14,7 +15,12 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
 )
 
 from app.api.graphql.context import Context
+from app.core.errors import AppError
 
+if TYPE_CHECKING:
+    from app.api.graphql.view import GraphQLDoor
+
+FORBIDDEN = 4403
 _REASON = 120  # a close frame holds 123 bytes of it
 
 
@@ -27,11 +33,34 @@ class TextSocket(ASGIWebSocketAdapter):
         except WebSocketDisconnect as gone:
             raise WebSocketDisconnected from gone
 
+    refusal: AppError | None = None
+
     async def close(self, code: int, reason: str) -> None:
+        if code == FORBIDDEN and self.refusal is not None:
+            reason = self.refusal.code  # instead of the handler's bare "Forbidden"
         await super().close(code, reason.encode()[:_REASON].decode(errors="ignore"))
 
 
 class CheckedHandler(BaseGraphQLTransportWSHandler[Context, None]):
+    view: "GraphQLDoor"
+    websocket: TextSocket
+
+    async def handle_connection_init(self, message: messages.ConnectionInitMessage) -> None:
+        """Afterwards the key is watched: the connection ends within seconds of its rights."""
+        self.context.expel = self._expel
+        await super().handle_connection_init(message)
+
+    async def shutdown(self) -> None:
+        self.view.forget(self.context)
+        await super().shutdown()
+
+    def _expel(self, refusal: AppError) -> None:
+        self.websocket.refusal = refusal
+        if self.connection_acknowledged:
+            self._closing = asyncio.create_task(
+                self.websocket.close(FORBIDDEN, refusal.code), name="expel"
+            )
+
     async def handle_message(self, message: messages.Message) -> None:
         if wrong := _wrong_with(message):
             await self.handle_invalid_message(wrong)

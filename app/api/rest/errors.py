@@ -20,6 +20,8 @@ def error_response(refused: AppError) -> Response:
         }
     }
     headers = {"retry-after": "1"} if status in (429, 503) else {}
+    if status == 401:
+        headers["www-authenticate"] = "Bearer"
     return Response(orjson.dumps(body), status, headers, "application/json")
 
 

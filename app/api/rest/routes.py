@@ -16,8 +16,8 @@ from app.api.graphql.context import Services
 from app.api.rest.errors import error_response
 from app.api.rest.upload import Upload
 from app.core import errors
-from app.core.actor import Actor, Scope
-from app.core.database import CONNECTION_ERRORS
+from app.core.actor import Actor, Role, Scope
+from app.core.database import CONNECTION_ERRORS, refuses_text
 from app.core.egress import Egress
 from app.core.errors import AppError, Invalid
 from app.core.paging import PageRequest
@@ -61,9 +61,11 @@ class RestDoor:
                 response = error_response(refused)
             except ClientDisconnect:
                 response = Response(status_code=499)
-            except (*CONNECTION_ERRORS, SQLAlchemyError):
+            except (*CONNECTION_ERRORS, SQLAlchemyError) as trouble:
                 response = error_response(
-                    errors.Unavailable("The database does not answer. Try again in a moment.")
+                    Invalid("Text must not hold the character U+0000.")
+                    if refuses_text(trouble)
+                    else errors.Unavailable("The database does not answer. Try again in a moment.")
                 )
             response.headers["x-request-id"] = request_id
             return response
@@ -72,7 +74,7 @@ class RestDoor:
 
     async def _upload(self, request: Request, actor: Actor) -> Response:
         services, limit = self._services, self._services.settings.max_upload_bytes
-        actor.require(Scope.WRITE)
+        actor.require(Scope.WRITE, Role.ADMIN)
         announced = request.headers.get("content-length", "0")
         if announced.isdigit() and int(announced) > limit + _FORM_OVERHEAD:
             raise too_large(limit)

@@ -1,0 +1,81 @@
+// Every operation the dashboard sends.
+export const JOB_ROW = `fragment Row on Job {
+  id name description status requestedAction baseModel createdAt startedAt finishedAt
+  progress { step totalSteps epoch totalEpochs percent trainedTokens tokensPerSecond estimatedFinishAt }
+  latestMetrics { step trainingLoss }
+  error { message }
+}`;
+
+export const VIEWER = '{ viewer { role scopes organization { name } project { name } } }';
+
+export const JOBS = `query Jobs($filter: JobFilter, $first: Int, $after: String) {
+  jobs(filter: $filter, first: $first, after: $after) {
+    nodes { ...Row } pageInfo { hasNextPage endCursor } cursor
+  }
+} ${JOB_ROW}`;
+
+export const STATS = '{ stats { total byStatus { status count } } }';
+
+export const HARDWARE = '{ hardware { id name kind count memoryBytes lastSeenAt } }';
+
+export const JOB_CHANGES = `subscription Jobs($after: String) {
+  jobChanges(after: $after) { cursor type jobId job { ...Row } }
+} ${JOB_ROW}`;
+
+const DEPLOYMENT = 'id status requestedAction createdAt readyAt error { message }';
+
+// Asked before the rest: what happens after these positions comes by subscription.
+export const POSITIONS = `query Positions($id: ID!) {
+  viewer { organization { cursor } } job(id: $id) { cursor }
+}`;
+
+const DATASET = 'id number caseCount dataset { name } file { id } report { tokenCount longestCaseTokens duplicateCount warnings }';
+
+export const JOB = `query Job($id: ID!) {
+  job(id: $id) {
+    ...Row isStale method suffix seed metadata hardware hyperparameters resolvedHyperparameters
+    trainedTokens cost
+    trainingData { ${DATASET} }
+    validationData { ${DATASET} }
+    checkpoints(first: 100) { nodes { id step attempt sizeBytes createdAt metrics { trainingLoss validationLoss } } }
+    attempts { number fromStep outcome createdAt startedAt finishedAt }
+    resultFiles { id filename sizeBytes }
+    model { id name kind sizeBytes deployments { ${DEPLOYMENT} } }
+  }
+} ${JOB_ROW}`;
+
+const POINT = 'step attempt epoch trainingLoss validationLoss learningRate gradientNorm nonFinite';
+
+export const METRICS = `query Metrics($id: ID!, $maxPoints: Int!) {
+  job(id: $id) { metrics(maxPoints: $maxPoints) { ${POINT} } }
+}`;
+
+export const JOB_METRICS = `subscription Metrics($jobId: ID!, $after: String) {
+  jobMetrics(jobId: $jobId, after: $after) { cursor points { ${POINT} } }
+}`;
+
+const EVENT = 'id cursor type level message at attempt step data';
+
+// Everything but the metric points, which the chart shows.
+export const EVENT_TYPES = [
+  'STATUS', 'REQUESTED', 'DELETED', 'ATTEMPT_STARTED', 'ATTEMPT_ENDED', 'CHECKPOINT', 'MESSAGE',
+  'MODEL', 'RESULT',
+];
+
+export const EVENTS = `query Events($id: ID!, $after: String, $types: [JobEventType!]) {
+  job(id: $id) {
+    events(first: 200, after: $after, types: $types) {
+      nodes { ${EVENT} } pageInfo { hasNextPage endCursor }
+    }
+  }
+}`;
+
+export const JOB_EVENTS = `subscription Events($jobId: ID!, $after: String, $types: [JobEventType!]) {
+  jobEvents(jobId: $jobId, after: $after, types: $types) { ${EVENT} }
+}`;
+
+export const DEPLOYMENT_CHANGES = `subscription Deployments($modelId: ID, $after: String) {
+  deploymentChanges(modelId: $modelId, after: $after) { cursor deployment { ${DEPLOYMENT} } }
+}`;
+
+export const DEPLOYMENT_FIELDS = `deployment { ${DEPLOYMENT} }`;

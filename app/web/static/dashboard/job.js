@@ -1,0 +1,227 @@
+// One job's page: a snapshot, then its events, metrics and deployments live.
+import { Actions } from './actions.js';
+import { LossChart } from './chart.js';
+import { Deploy } from './deploy.js';
+import { coalesce, h, put, set } from './dom.js';
+import * as docs from './documents.js';
+import * as format from './format.js';
+import { badge, drawProgress, showBadge } from './jobs.js';
+import { EventLog } from './log.js';
+import { course, given } from './panels.js';
+import { Points } from './points.js';
+import { isOver } from './store.js';
+
+const FIRST_POINTS = 500;
+const MOST_POINTS = 3_000; // held here; beyond it the server thins them out again
+const AGAIN = 2_000;
+
+export class JobPage {
+  #session; #store; #feeds = []; #closed = false; #timers = []; #positions = null; #facts = null;
+
+  constructor(session, store, viewer, id) {
+    this.#session = session;
+    this.#store = store;
+    this.id = id;
+    this.job = null;
+    this.points = new Points();
+    this.chart = new LossChart(this.points);
+    this.log = new EventLog();
+    this.actions = new Actions(session, viewer, () => this.refresh());
+    this.deploy = new Deploy(session, viewer);
+    this.refresh = coalesce(() => this.#refresh().catch(() => {})); // the next event asks again
+    this.thin = coalesce(() => this.#thin().catch(() => {}));
+    this.#build();
+    store.addEventListener('job', this.#hear);
+    this.#start();
+  }
+
+  close() {
+    this.#closed = true;
+    this.#store.removeEventListener('job', this.#hear);
+    this.#timers.forEach(clearTimeout);
+    for (const feed of this.#feeds) feed.stop();
+    this.chart.close();
+    this.deploy.close();
+  }
+
+  #build() {
+    this.name = h('h1', { tabindex: -1 });
+    this.state = badge();
+    this.subtitle = h('p', { class: 'subtitle' });
+    this.bar = h('progress', { max: 100, 'aria-label': 'Progress' });
+    this.done = h('span', { class: 'done' });
+    this.figures = h('dl', { class: 'figures' });
+    this.error = h('p', { class: 'warning error', role: 'alert' });
+    this.waiting = h('p', { class: 'warning', role: 'status' });
+    this.course = h('div', { class: 'panels' });
+    this.given = h('div', { class: 'panels' });
+    this.nothing = h('p', { class: 'nothing', role: 'status' }, 'Loading …');
+    this.body = h('div', { class: 'job-body', hidden: true },
+      h('header', { class: 'job-head' },
+        h('div', {}, h('div', { class: 'title' }, this.name, this.state), this.subtitle),
+        this.actions.element),
+      this.error, this.waiting,
+      h('div', { class: 'card progress-card' },
+        h('span', { class: 'progress' }, this.bar, this.done), this.figures),
+      this.deploy.element, this.chart.element,
+      h('div', { class: 'lower' },
+        h('div', { class: 'panels' }, this.log.element, this.course), this.given));
+    this.element = h('article', { class: 'detail', 'aria-label': 'Job' },
+      h('a', { class: 'back', href: '#/' }, '← All jobs'), this.nothing, this.body);
+  }
+
+  async #start() {
+    const { id } = this;
+    try {
+      const positions = await this.#session.ask(docs.POSITIONS, { id });
+      if (!positions.job) { put(this.nothing, 'There is no such job. It may have been deleted.'); return; }
+      this.#positions = positions;
+      const [, { job }] = await Promise.all([
+        this.#refresh(), this.#session.ask(docs.METRICS, { id, maxPoints: FIRST_POINTS }), this.#readEvents(),
+      ]);
+      if (this.#closed) return;
+      this.points.add(job.metrics);
+      this.chart.changed();
+      this.#follow(positions.job.cursor);
+    } catch (error) {
+      if (this.#closed) return;
+      put(this.nothing, error.message);
+      this.#timers.push(setTimeout(() => this.#start(), AGAIN));
+    }
+  }
+
+  async #readEvents() {
+    for (let after = null; !this.#closed;) {
+      const variables = { id: this.id, after, types: docs.EVENT_TYPES };
+      const { job } = await this.#session.ask(docs.EVENTS, variables);
+      if (!job) return;
+      this.log.add(job.events.nodes);
+      if (!job.events.pageInfo.hasNextPage) return;
+      after = job.events.pageInfo.endCursor;
+    }
+  }
+
+  #follow(after) {
+    const error = () => this.#timers.push(setTimeout(() => this.#restart(), AGAIN));
+    const { live } = this.#session;
+    const jobId = this.id;
+    this.#feeds = [
+      live.subscribe(docs.JOB_EVENTS, { jobId, after, types: docs.EVENT_TYPES }, {
+        next: (event) => this.#take(event), complete: () => this.refresh(), error,
+      }),
+      live.subscribe(docs.JOB_METRICS, { jobId, after }, {
+        next: ({ points }) => this.#measure(points), error,
+      }),
+    ];
+  }
+
+  #restart() {
+    for (const feed of this.#feeds) feed.stop();
+    if (!this.#closed) this.#start();
+  }
+
+  #take(event) {
+    this.log.add([event]);
+    if (event.type === 'ATTEMPT_STARTED' && event.data.fromStep === 0) {
+      this.points.forgetBefore(event.attempt);
+      this.chart.changed();
+    }
+    if (event.type !== 'MESSAGE') this.refresh();
+  }
+
+  #measure(points) {
+    this.points.add(points);
+    this.chart.changed();
+    if (this.points.size > MOST_POINTS) this.thin();
+  }
+
+  async #thin() {
+    const { job } = await this.#session.ask(docs.METRICS, { id: this.id, maxPoints: FIRST_POINTS });
+    const last = job.metrics.at(-1).step;
+    const newer = this.points.sorted.filter(({ step }) => step > last); // came meanwhile
+    this.points.replace([...job.metrics, ...newer]);
+  }
+
+  // The list's feed brings progress and status changes of every job, this one's too.
+  #hear = ({ detail: { jobId, job } }) => {
+    if (jobId !== this.id || !this.job) return;
+    if (!job) { this.#gone(); return; }
+    const moved = job.status !== this.job.status;
+    this.job = { ...this.job, ...job };
+    this.#draw();
+    if (moved) this.refresh();
+  };
+
+  // The feeds of a job that was over have ended; a restarted one goes on where they were.
+  #reopen() {
+    for (const feed of this.#feeds) feed.reopen();
+  }
+
+  #gone() {
+    this.body.hidden = true;
+    this.nothing.hidden = false;
+    put(this.nothing, 'This job has been deleted.');
+  }
+
+  async #refresh() {
+    const { job } = await this.#session.ask(docs.JOB, { id: this.id });
+    if (this.#closed) return;
+    if (!job) { this.#gone(); return; }
+    this.job = job;
+    if (!isOver(job)) this.#reopen();
+    this.body.hidden = false;
+    this.nothing.hidden = true;
+    this.chart.setCheckpoints(job.checkpoints.nodes);
+    this.course.replaceChildren(...course(job));
+    // Left alone while nothing in it changes: somebody may be reading or selecting there.
+    const facts = JSON.stringify([job.resolvedHyperparameters, job.resultFiles, isOver(job)]);
+    if (facts !== this.#facts) this.given.replaceChildren(...given(job));
+    this.#facts = facts;
+    this.deploy.draw(job, this.#positions.viewer.organization.cursor);
+    this.#draw();
+  }
+
+  tick() { if (this.job) this.#draw(); }
+
+  #draw() {
+    const { job } = this;
+    put(this.name, job.name);
+    showBadge(this.state, job);
+    put(this.subtitle, [job.baseModel, job.description].filter(Boolean).join(' · '));
+    put(this.error, job.error?.message ?? '');
+    put(this.waiting, job.status === 'RUNNING' ? this.#whyStill() : '');
+    drawProgress(this.bar, this.done, job);
+    this.chart.setEmptyText(isOver(job) ? 'No loss was measured.' : 'The loss appears with the first step.');
+    this.actions.draw(job);
+    this.#drawFigures();
+    document.title = `${job.name} · ${job.status === 'RUNNING' && job.progress
+      ? format.percent(job.progress.percent) : format.words(job.status)} · Luthier`;
+  }
+
+  #whyStill() {
+    const newest = this.job.attempts.at(-1);
+    if (newest && !newest.startedAt) return 'Waiting for a worker to go on with it.';
+    return this.job.isStale
+      ? 'The worker has been silent for a while; another one takes the job up by itself.' : '';
+  }
+
+  #drawFigures() {
+    const { progress, startedAt, finishedAt, status } = this.job;
+    const figures = [];
+    if (progress) {
+      figures.push(['Step', `${format.count(progress.step)} of ${format.count(progress.totalSteps)}`]);
+      figures.push(['Epoch', `${progress.epoch.toFixed(1)} of ${progress.totalEpochs}`]);
+      if (status === 'RUNNING' && progress.tokensPerSecond) {
+        figures.push(['Tokens per second', format.count(Math.round(progress.tokensPerSecond))]);
+      }
+      figures.push(['Tokens', format.short(progress.trainedTokens)]);
+    }
+    if (startedAt) {
+      const end = finishedAt ? new Date(finishedAt) : Date.now();
+      figures.push([finishedAt ? 'Took' : 'Elapsed', format.duration((end - new Date(startedAt)) / 1_000)]);
+    }
+    const nodes = figures.map(([name, value]) => h('div', {}, h('dt', {}, name), h('dd', {}, value)));
+    this.figures.replaceChildren(...nodes);
+    set(this.figures, 'hidden', figures.length ? null : '');
+  }
+}

@@ -1,0 +1,96 @@
+// The dashboard's entry: the key, the session that lives as long as it, and what the address shows.
+import { VIEWER } from './documents.js';
+import { h } from './dom.js';
+import { Header } from './header.js';
+import { JobPage } from './job.js';
+import { JobList } from './jobs.js';
+import { forgetKey, readKey, storeKey, takeKeyFromFragment } from './key.js';
+import { Session } from './session.js';
+import { Store } from './store.js';
+
+const page = document.getElementById('luthier');
+const { root } = page.dataset;
+const main = h('main');
+const header = new Header({ root, onKey: useKey, onForget: forget });
+
+let session = null;
+let store = null;
+let list = null;
+let detail = null;
+let viewer = null;
+let verdict = 'unchecked';
+
+function judge(answer) {
+  verdict = answer;
+  header.setKey(readKey(), verdict);
+}
+
+function stop() {
+  detail?.close();
+  store?.close();
+  session?.close();
+  session = store = list = detail = viewer = null;
+  main.replaceChildren();
+  header.setStream(null);
+  header.setOrganization(null);
+}
+
+function start() {
+  stop();
+  const key = readKey();
+  judge('unchecked');
+  if (!key) return;
+  const own = new Session({
+    root,
+    key,
+    onState: (state) => { if (session === own) header.setStream(state); },
+    onAccepted: () => { if (session === own && verdict !== 'accepted') judge('accepted'); },
+    onRefused: () => { if (session === own) { stop(); judge('refused'); } },
+  });
+  session = own;
+  store = new Store(session);
+  list = new JobList(store, root);
+  main.append(list.element);
+  show();
+  own.ask(VIEWER).then((found) => {
+    if (session !== own) return;
+    ({ viewer } = found);
+    header.setOrganization(viewer);
+    detail?.tick();
+    detail?.refresh();
+  }).catch(() => {});
+}
+
+function useKey(key) {
+  storeKey(key);
+  start();
+}
+
+function forget() {
+  forgetKey();
+  start();
+}
+
+function show() {
+  if (!session) return;
+  const [, id = null] = /^#\/jobs\/(\w+)$/.exec(location.hash) ?? [];
+  if ((detail?.id ?? null) === id) return;
+  detail?.close();
+  detail?.element.remove();
+  detail = id ? new JobPage(session, store, () => viewer, id) : null;
+  if (detail) main.append(detail.element);
+  else document.title = 'Jobs · Luthier';
+  page.dataset.view = id ? 'job' : 'jobs';
+  list.setOpen(id);
+  scrollTo(0, 0);
+}
+
+addEventListener('hashchange', () => {
+  if (takeKeyFromFragment()) start();
+  else show();
+});
+setInterval(() => { list?.tick(); detail?.tick(); }, 1_000);
+
+takeKeyFromFragment();
+page.replaceChildren(header.element, header.bar, main);
+start();

@@ -1,0 +1,25 @@
+"""Two tenants with a row in every table each."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from app.core.database import Database
+from app.core.settings import Settings
+from tests.populated import Populated, populated
+
+
+@pytest.fixture(scope="module")
+async def ours(
+    server: str, database: Database, worker_database: Database, settings: Settings
+) -> AsyncIterator[Populated]:
+    async with populated(server, database, worker_database, settings) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+async def theirs(
+    server: str, database: Database, worker_database: Database, settings: Settings
+) -> AsyncIterator[Populated]:
+    async with populated(server, database, worker_database, settings) as found:
+        yield found
