@@ -191,9 +191,9 @@ def _close(console: Console, url: str, outcome: _Outcome) -> None:
         f"                 {outcome.tuned_right} of {outcome.cases} by the tuned model\n\n",
         ("Next\n", "bold"),
         "make up                the same server, staying up\n",
-        f"{url}/graphql  GraphiQL: `make up` prints the link with the key\n",
+        f"GraphiQL               {url}/graphql\n",
         "luthier jobs list      what is in the ledger\n",
-        "luthier models deploy  make the model callable again",
+        "luthier models list    the new model; deploy it, chat with it",
     )
     console.print()
     if console.is_terminal:

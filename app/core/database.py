@@ -22,7 +22,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 ServiceRole = Literal["luthier_app", "luthier_worker"]
 
 _TENANT = text("SELECT set_config('app.org_id', :org_id, true)")
-_NO_TEXT = ("22021", "22P05")  # in text, in jsonb
+_NO_TEXT = "22021"  # character_not_in_repertoire
 
 # asyncpg reports a server that died in mid-query as InternalClientError, which is no PostgresError.
 CONNECTION_ERRORS = (
@@ -51,7 +51,7 @@ _NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 def refuses_text(error: BaseException) -> bool:
     """Whether Postgres refused a text for the one character that it cannot hold, U+0000."""
-    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in _NO_TEXT
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == _NO_TEXT
 
 
 def json_text(value: object) -> str:

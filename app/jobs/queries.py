@@ -94,6 +94,12 @@ async def get_many(session: AsyncSession, actor: Actor, wanted: list[str]) -> li
     return await JobRepository(session, actor.org_id).by_id(wanted)
 
 
+async def even_deleted(session: AsyncSession, actor: Actor, id: str) -> Job | None:
+    """A job's row, also when the job was deleted: to judge what it was."""
+    actor.require(Scope.READ)
+    return await session.get(Job, (actor.org_id, id))
+
+
 async def page(
     session: AsyncSession,
     actor: Actor,

@@ -136,10 +136,10 @@ async def test_a_subscription_needs_a_stream(api: Api, method: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["", "x", "lt_" + "a" * 40, "Bearer", "lt_\u00fc".encode().decode("latin1"), "x" * 9_000]
+    "key", [b"", b"x", b"lt_" + b"a" * 40, b"Bearer", "lt_\u00fc".encode(), b"x" * 9_000]
 )
-async def test_a_wrong_key_is_refused(api: Api, server: str, key: str) -> None:
-    for headers in ({"x-api-key": key}, {"authorization": f"Bearer {key}"}):
+async def test_a_wrong_key_is_refused(api: Api, server: str, key: bytes) -> None:
+    for headers in ([(b"x-api-key", key)], [(b"authorization", (b"Bearer " + key).strip())]):
         async with httpx.AsyncClient(base_url=server, trust_env=False) as anyone:
             response = await anyone.post("/graphql", json={"query": ASK}, headers=headers)
         assert response.status_code == 401
@@ -206,7 +206,7 @@ async def test_text_that_postgres_cannot_hold_is_bad_input_everywhere(api: Api) 
                 "i": {
                     "baseModel": "smollm2-135m-instruct",
                     "trainingData": version,
-                    "metadata": [{"key": "k", "value": "\0"}],
+                    "description": "\0",
                 }
             },
         ),

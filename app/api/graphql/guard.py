@@ -33,10 +33,12 @@ _OPERATIONS = 5
 _FRAGMENTS = 50
 _INTROSPECTION = ("__schema", "__type")
 _INTROSPECTION_DEPTH = 20
-_CONNECTIONS = {
+_CONNECTIONS = (
     "jobs", "events", "checkpoints", "models", "deployments", "datasets", "files", "baseModels",
     "auditLog",
-}  # fmt: skip
+)  # fmt: skip
+# How many objects a field is taken to give when no size is asked for.
+_UNASKED = dict.fromkeys(_CONNECTIONS, DEFAULT) | {"metrics": 500, "versions": MOST}
 
 
 @dataclass
@@ -118,7 +120,8 @@ class _Walk:
         if isinstance(node, FieldNode):
             below = self.measure(node.selection_set)
             times = self._page_size(node)
-            below.cost = min(below.cost * times + (1 if node.selection_set else 0), 10**9)
+            if node.selection_set:
+                below.cost = min(max(1, below.cost) * times + 1, 10**9)
             below.depth += 1
             if node.name.value in _INTROSPECTION:
                 # Explorers and code generators nest deeper than any query of ours needs to.
@@ -152,7 +155,7 @@ class _Walk:
                 elif isinstance(argument.value, VariableNode):
                     value = self._variables.get(argument.value.name.value)
                 return max(1, value) if isinstance(value, int) else MOST
-        return DEFAULT if node.name.value in _CONNECTIONS else 1
+        return _UNASKED.get(node.name.value, 1)
 
     def _refuse(self, total: _Measure) -> None:
         for what, limit in self._limits.items():

@@ -233,16 +233,19 @@ async def _change(info: Info, where: PlainFilter, event: LoggedEvent) -> JobChan
     if event.type not in (EventType.JOB_STATUS, EventType.JOB_DELETED):
         return None
     data = event.data
-    row = await info.context.jobs.load(data["jobId"])
     deleted = event.type == EventType.JOB_DELETED
+    row = judged = await info.context.jobs.load(data["jobId"])
+    if deleted:
+        async with info.context.transaction() as session:
+            judged = await queries.even_deleted(session, info.context.actor, data["jobId"])
     before = after = False
-    if row is not None:
+    if judged is not None:
         statuses, rest = where.status, replace(where, status=None)
-        fits = rest.accepts(row)
-        after = fits and (statuses is None or Status(data.get("after", row.status)) in statuses)
-        then = data.get("before")
+        fits = rest.accepts(judged)
+        after = fits and not deleted and (statuses is None or Status(data["after"]) in statuses)
+        then = judged.status if deleted else data["before"]
         before = fits and then is not None and (statuses is None or Status(then) in statuses)
-    if not (after or before or deleted):
+    if not (after or before):
         return None
     return JobChange(
         cursor=cursors.encode(event.seq),
@@ -250,7 +253,7 @@ async def _change(info: Info, where: PlainFilter, event: LoggedEvent) -> JobChan
         at=event.at,
         job_id=strawberry.ID(data["jobId"]),
         status_then=JobStatus(data["after"]) if "after" in data else None,
-        matches=after and not deleted,
+        matches=after,
         job=Job.of(row) if row else None,
         progress=None,
     )
@@ -287,16 +290,19 @@ async def _progress(
 async def _with_ticks(
     batches: AsyncGenerator[list[LoggedEvent], None], every: float
 ) -> AsyncGenerator[list[LoggedEvent] | None, None]:
-    """The batches, and None each time that none has come for a while."""
+    """The batches, and None every so often between them."""
+    clock = asyncio.get_running_loop().time
+    due = clock() + every
     pending = asyncio.ensure_future(anext(batches))
     try:
         while True:
-            done, _ = await asyncio.wait({pending}, timeout=every)
-            if not done:
+            done, _ = await asyncio.wait({pending}, timeout=max(0.0, due - clock()))
+            if done:
+                yield pending.result()
+                pending = asyncio.ensure_future(anext(batches))
+            if clock() >= due:
                 yield None
-                continue
-            yield pending.result()
-            pending = asyncio.ensure_future(anext(batches))
+                due = clock() + every
     finally:
         pending.cancel()
         await asyncio.gather(pending, return_exceptions=True)

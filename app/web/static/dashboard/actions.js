@@ -30,7 +30,7 @@ export class Actions {
     this.#viewer = viewer;
     this.#changed = changed;
     this.buttons = h('div', { class: 'buttons' });
-    this.pending = h('p', { class: 'pending', role: 'status' });
+    this.pending = h('p', { class: 'asked', role: 'status' });
     this.refusal = h('p', { class: 'warning error', role: 'alert', hidden: true });
     this.element = h('div', { class: 'actions' }, this.buttons, this.pending, this.refusal);
   }

@@ -197,17 +197,16 @@ export class LossChart {
     const all = this.#points.sorted;
     const hovered = this.#shown === null ? null : all[this.#shown];
     const at = hovered ?? all.at(-1);
-    const valid = hovered ? hovered.validationLoss
-      : this.#points.values('validationLoss').at(-1)?.value;
-    const lightly = smoothed.find(({ step }) => step === at.step) ?? smoothed.at(-1);
+    const valid = this.#points.values('validationLoss').findLast(({ step }) => step <= at.step);
+    const lightly = smoothed.findLast(({ step }) => step <= at.step) ?? smoothed[0];
     const rows = [
       ['Step', format.count(at.step), ''],
-      ['Training', format.loss(hovered ? at.trainingLoss : at.trainingLoss ?? lightly?.value), 'train'],
+      ['Training', format.loss(at.trainingLoss ?? lightly?.value), 'train'],
       ['Smoothed', format.loss(lightly?.value), 'train'],
-      ['Validation', format.loss(valid), 'valid'],
+      ['Validation', format.loss(valid?.value), 'valid'],
+      ['Epoch', at.epoch?.toFixed(2) ?? '–', ''],
+      ['Rate', at.learningRate?.toExponential(2) ?? '–', 'rate'],
     ];
-    if (hovered && at.epoch != null) rows.push(['Epoch', at.epoch.toFixed(2), '']);
-    if (hovered && at.learningRate != null) rows.push(['Rate', at.learningRate.toExponential(2), '']);
     keyed(this.readout, rows, ([name]) => name,
       ([name, , kind]) => h('div', { class: kind }, h('dt', {}, name), h('dd')),
       (node, [, value]) => put(node.lastChild, value));

@@ -44,7 +44,7 @@ export const JOB = `query Job($id: ID!) {
   }
 } ${JOB_ROW}`;
 
-const POINT = 'step attempt epoch trainingLoss validationLoss learningRate gradientNorm nonFinite';
+const POINT = 'step attempt epoch trainingLoss validationLoss learningRate nonFinite';
 
 export const METRICS = `query Metrics($id: ID!, $maxPoints: Int!) {
   job(id: $id) { metrics(maxPoints: $maxPoints) { ${POINT} } }

@@ -16,7 +16,7 @@ const MOST_POINTS = 3_000; // held here; beyond it the server thins them out aga
 const AGAIN = 2_000;
 
 export class JobPage {
-  #session; #store; #feeds = []; #closed = false; #timers = []; #positions = null; #facts = null;
+  #session; #store; #feeds = []; #closed = false; #timers = []; #positions = null; #facts = null; #measured = false;
 
   constructor(session, store, viewer, id) {
     this.#session = session;
@@ -81,6 +81,8 @@ export class JobPage {
       ]);
       if (this.#closed) return;
       this.points.add(job.metrics);
+      this.#measured = true;
+      this.#draw();
       this.chart.changed();
       this.#follow(positions.job.cursor);
     } catch (error) {
@@ -169,8 +171,11 @@ export class JobPage {
     if (!job) { this.#gone(); return; }
     this.job = job;
     if (!isOver(job)) this.#reopen();
-    this.body.hidden = false;
     this.nothing.hidden = true;
+    if (this.body.hidden) {
+      this.body.hidden = false;
+      this.log.toEnd(); // what is hidden cannot scroll
+    }
     this.chart.setCheckpoints(job.checkpoints.nodes);
     this.course.replaceChildren(...course(job));
     // Left alone while nothing in it changes: somebody may be reading or selecting there.
@@ -191,7 +196,8 @@ export class JobPage {
     put(this.error, job.error?.message ?? '');
     put(this.waiting, job.status === 'RUNNING' ? this.#whyStill() : '');
     drawProgress(this.bar, this.done, job);
-    this.chart.setEmptyText(isOver(job) ? 'No loss was measured.' : 'The loss appears with the first step.');
+    this.chart.setEmptyText(!this.#measured ? 'Loading …'
+      : isOver(job) ? 'No loss was measured.' : 'The loss appears with the first step.');
     this.actions.draw(job);
     this.#drawFigures();
     document.title = `${job.name} · ${job.status === 'RUNNING' && job.progress

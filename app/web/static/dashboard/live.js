@@ -35,11 +35,7 @@ export class Live {
     return {
       get over() { return feed.over; },
       reopen: open,
-      stop: () => {
-        if (feed.over) return;
-        this.#end(feed);
-        if (this.#acknowledged) this.#socket.send(JSON.stringify({ id: feed.id, type: 'complete' }));
-      },
+      stop: () => this.#stop(feed),
     };
   }
 
@@ -51,6 +47,12 @@ export class Live {
     removeEventListener('online', this.#hurry);
     document.removeEventListener('visibilitychange', this.#hurry);
     this.#socket?.close(1000);
+  }
+
+  #stop(feed) {
+    if (feed.over) return;
+    this.#end(feed);
+    if (this.#acknowledged) this.#socket.send(JSON.stringify({ id: feed.id, type: 'complete' }));
   }
 
   #end(feed) {
@@ -122,12 +124,12 @@ export class Live {
   }
 
   #deliver(feed, { data, errors }) {
-    if (errors) {
-      this.#end(feed);
-      feed.hooks.error?.(errors[0].message);
+    const [value] = Object.values(data ?? {});
+    if (!value) {
+      this.#stop(feed);
+      feed.hooks.error?.(errors?.[0].message);
       return;
     }
-    const [value] = Object.values(data);
     if (value.cursor) feed.variables.after = value.cursor;
     feed.hooks.next(value);
   }

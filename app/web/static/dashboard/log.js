@@ -10,7 +10,7 @@ export class EventLog {
   constructor() {
     this.list = h('ol', { role: 'log', 'aria-label': 'Events', tabindex: 0 });
     this.jump = h('button', {
-      type: 'button', class: 'lt-button jump', hidden: true, onclick: () => this.#toEnd(),
+      type: 'button', class: 'lt-button jump', hidden: true, onclick: () => this.toEnd(),
     });
     this.nothing = h('p', { class: 'nothing' }, 'Nothing yet.');
     this.element = h('section', { class: 'card log' },
@@ -25,7 +25,7 @@ export class EventLog {
     for (const event of fresh) this.#seen.add(event.id);
     this.list.append(...fresh.map(line));
     this.nothing.hidden = true;
-    if (follow) this.#toEnd();
+    if (follow) this.toEnd();
     else this.#announce(fresh.length);
   }
 
@@ -45,7 +45,7 @@ export class EventLog {
     this.jump.hidden = true;
   }
 
-  #toEnd() {
+  toEnd() {
     this.list.scrollTop = this.list.scrollHeight;
     this.#read();
   }

@@ -25,9 +25,10 @@ export class Session {
     const error = result?.errors?.[0];
     if (response.status === 401 || REFUSED.test(error?.extensions?.code)) this.#refuse();
     else if (!this.closed) this.onAccepted();
-    if (error) throw new Error(error.message);
-    if (!result?.data) throw new Error(`The server answered with HTTP ${response.status}.`);
-    return result.data;
+    // A field that could not be told is null beside an error: the rest is as good as ever.
+    const { data } = result ?? {};
+    if (data && !(error && Object.values(data).includes(null))) return data;
+    throw new Error(error?.message ?? `The server answered with HTTP ${response.status}.`);
   }
 
   // The payload of a mutation. An expected refusal comes as an Error in the server's own words.
