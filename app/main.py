@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
@@ -52,11 +53,11 @@ def create_app(settings: Settings, database_url: str) -> Starlette:
     graphql = GraphQLDoor(services)
 
     @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:
         await doorbell.start()
         await services.streams.start()
         sweeper = asyncio.create_task(_sweep(services), name="file-sweeper")
-        yield
+        yield {"live": graphql.live}
         sweeper.cancel()
         graphql.stop()
         await services.streams.stop()
@@ -73,7 +74,7 @@ def create_app(settings: Settings, database_url: str) -> Starlette:
             return JSONResponse({"status": "unavailable", "database": "no answer"}, 503)
         return JSONResponse({"status": "ready", "database": "ok"})
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/graphql", graphql, methods=None),
             WebSocketRoute("/graphql", graphql),
@@ -84,6 +85,8 @@ def create_app(settings: Settings, database_url: str) -> Starlette:
         ],
         lifespan=lifespan,
     )
+    app.state.drain = graphql.drain
+    return app
 
 
 async def _healthy(_: Request) -> Response:

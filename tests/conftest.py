@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 import uvicorn
 
+from app.api.graphql.live.direct import LiveProtocol
 from app.core import migrations
 from app.core.database import Database
 from app.core.postgres import EmbeddedPostgres
@@ -89,7 +90,7 @@ async def server(settings: Settings, database_url: str) -> AsyncIterator[str]:
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
         create_app(settings, database_url),
-        ws="websockets-sansio",
+        ws=LiveProtocol,
         ws_max_size=settings.max_body_bytes,
         log_config=None,
         lifespan="on",

@@ -2,8 +2,10 @@
 
 import secrets
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from app.accounts import keys
 from app.accounts import service as accounts
 from app.accounts.errors import KeyMissing
 from app.api.graphql.context import Services
@@ -14,12 +16,15 @@ def new_request_id() -> str:
     return f"req_{secrets.token_hex(8)}"
 
 
+def key_of_headers(headers: Mapping[str, str]) -> str | None:
+    return headers.get("x-api-key") or _bearer(headers.get("authorization"))
+
+
 async def actor_of_headers(
     services: Services, headers: Mapping[str, str], request_id: str
 ) -> Actor:
     """Raises KeyMissing, KeyUnknown, KeyExpired or KeyRevoked."""
-    key = headers.get("x-api-key") or _bearer(headers.get("authorization"))
-    return await actor_of_key(services, key, request_id)
+    return await actor_of_key(services, key_of_headers(headers), request_id)
 
 
 def key_of_params(params: Any) -> str | None:
@@ -37,7 +42,13 @@ async def actor_of_key(services: Services, key: str | None, request_id: str) -> 
             "An API key is needed: send it as X-API-Key or Authorization: Bearer, or as apiKey in "
             "connection_init. The first one is in the file owner-key of the data folder."
         )
-    return await accounts.authenticate(services.database, services.pepper, key.strip(), request_id)
+    key = key.strip()
+    digest = keys.hashed(key, services.pepper)
+    actor = services.keys.get(digest)
+    if actor is None:
+        actor = await accounts.authenticate(services.database, services.pepper, key, request_id)
+        services.keys.put(digest, actor)
+    return replace(actor, request_id=request_id)
 
 
 def _bearer(value: Any) -> str | None:

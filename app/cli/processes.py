@@ -16,6 +16,8 @@ from typing import Any
 import uvicorn
 
 from app.accounts import service as accounts
+from app.api.graphql.live.direct import LiveProtocol
+from app.api.server import Server
 from app.core import migrations
 from app.core.database import Database
 from app.core.egress import Egress
@@ -30,6 +32,7 @@ log = logging.getLogger(__name__)
 
 _RESTART_AFTER = 1.0
 _GRACE = 90.0
+_START_FAILED = 3
 _START_WITHIN = 60.0
 
 
@@ -62,13 +65,13 @@ async def prepare(settings: Settings, url: str) -> bool:
 
 def serve(settings: Settings, url: str) -> None:
     """The API, until it is told to stop."""
-    uvicorn.run(
+    config = uvicorn.Config(
         create_app(settings, url),
         host=settings.host,
         port=settings.port,
         loop="uvloop",
         http="httptools",
-        ws="websockets-sansio",
+        ws=LiveProtocol,
         ws_max_size=settings.max_body_bytes,
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=10,
@@ -76,6 +79,11 @@ def serve(settings: Settings, url: str) -> None:
         log_config=None,
         server_header=False,
     )
+    server = Server(config)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        sys.exit(_START_FAILED)
 
 
 def work(settings: Settings, url: str) -> None:

@@ -21,4 +21,6 @@ def move(by: timedelta) -> None:
 
 def rfc3339(moment: datetime) -> str:
     """UTC, milliseconds, `Z`."""
+    if moment.tzinfo is UTC:  # as the database gives it
+        return f"{moment.isoformat(timespec='milliseconds')[:-6]}Z"
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -6,22 +6,25 @@ that owns nothing and cannot bypass the policies.
 """
 
 import re
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import asyncpg
 import orjson
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 ServiceRole = Literal["luthier_app", "luthier_worker"]
 
 _TENANT = text("SELECT set_config('app.org_id', :org_id, true)")
+_RESTED = 1.0
 _NO_TEXT = "22021"  # character_not_in_repertoire
 
 # asyncpg reports a server that died in mid-query as InternalClientError, which is no PostgresError.
@@ -60,6 +63,29 @@ def json_text(value: object) -> str:
     return _NUL.sub(r"\1\\ufffd", encoded) if "\\u0000" in encoded else encoded
 
 
+def _check_idle(engine: AsyncEngine) -> None:
+    """Ask a pooled connection whether it lives when it has rested for a while.
+
+    SQLAlchemy's own pre-ping asks each time, with two round trips that cost more than a small
+    query. One that died in between is known to be closed without asking.
+    """
+
+    @event.listens_for(engine.sync_engine, "checkin")
+    def rest(_: object, record: ConnectionPoolEntry) -> None:
+        record.info["rested_at"] = time.monotonic()
+
+    @event.listens_for(engine.sync_engine, "checkout")
+    def wake(connection: Any, record: ConnectionPoolEntry, _: object) -> None:
+        rested_at = record.info.get("rested_at")
+        if connection.driver_connection.is_closed():
+            raise DisconnectionError("the server closed this connection")
+        if rested_at is not None and time.monotonic() - rested_at > _RESTED:
+            try:
+                connection.ping()
+            except Exception as dead:
+                raise DisconnectionError("this connection does not answer") from dead
+
+
 class Database:
     def __init__(self, url: str, role: ServiceRole, pool_size: int = 10) -> None:
         """`url` is the owner's; every connection takes `role` from its first moment."""
@@ -68,7 +94,6 @@ class Database:
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=10,
-            pool_pre_ping=True,
             hide_parameters=True,  # customers' data and hashes have no place in logs
             json_serializer=json_text,
             json_deserializer=orjson.loads,
@@ -83,6 +108,7 @@ class Database:
                 },
             },
         )
+        _check_idle(self.engine)
         self._sessions = async_sessionmaker(
             self.engine, class_=AsyncSession, expire_on_commit=False
         )

@@ -4,6 +4,7 @@ import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 import orjson
@@ -50,10 +51,26 @@ class PageRequest:
 @dataclass
 class Page(Generic[Row]):
     rows: list[Row]
-    cursors: list[str]
+    cursors: Sequence[str]
     has_next: bool
     has_previous: bool
     count: Callable[[AsyncSession], Any]
+
+
+class _Cursors(Sequence[str]):
+    """Made when read: most pages are asked for their rows and their last cursor only."""
+
+    def __init__(self, rows: list[Any], key: str, id: str) -> None:
+        self._rows, self._of = rows, attrgetter(key, id)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, place: Any) -> Any:
+        found = self._rows[place]
+        if isinstance(place, slice):
+            return [_encode(*self._of(row)) for row in found]
+        return _encode(*self._of(found))
 
 
 def _encode(key: Any, id: str) -> str:
@@ -116,15 +133,11 @@ async def fetch_page(
         rows.reverse()
     return Page(
         rows,
-        _cursors(rows, key.key, id.key),
+        _Cursors(rows, key.key, id.key),
         has_next=request.cursor is not None if request.backward else more,
         has_previous=more if request.backward else request.cursor is not None,
         count=lambda other: _count(other, entity),
     )
-
-
-def _cursors(rows: Sequence[Any], key: str, id: str) -> list[str]:
-    return [_encode(getattr(row, key), getattr(row, id)) for row in rows]
 
 
 async def _count(session: AsyncSession, query: Any) -> int:

@@ -50,6 +50,9 @@ class Settings(BaseSettings):
     graphql_max_cost: int = Field(
         20_000, description="Objects one document may ask for, page sizes multiplied.", gt=0
     )
+    graphql_seconds: float = Field(
+        30, description="A query or mutation that takes longer is ended.", gt=0
+    )
     connection_init_seconds: float = Field(
         10, description="A WebSocket must say `connection_init` within this time.", gt=0
     )

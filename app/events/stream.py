@@ -84,9 +84,14 @@ class Streams:
         return len(self._tails)
 
     async def follow(
-        self, org_id: str, stream_id: str, after: int | None
+        self,
+        org_id: str,
+        stream_id: str,
+        after: int | None,
+        idle: Callable[[int], bool] | None = None,
     ) -> AsyncGenerator[list[LoggedEvent], None]:
-        """Batches of events after a position (None: from now), without gap or repeat, for ever.
+        """Batches of events after a position (None: from now), without gap or repeat, for ever;
+        or until `idle`, asked before each wait with the position reached, says that it is enough.
 
         The caller has made sure that the stream is this organization's. While the database is out
         of reach, viewers wait.
@@ -107,6 +112,8 @@ class Streams:
                 if events:
                     position = events[-1].seq
                     yield events
+                elif idle is not None and idle(position):
+                    return
                 else:
                     await tail.news()
         finally:

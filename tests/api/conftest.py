@@ -38,11 +38,15 @@ async def schema(ours: Populated) -> GraphQLSchema:
     return await schema_of(ours.api)
 
 
-@pytest.fixture(scope="module")
-async def live(settings: Settings, database_url: str) -> AsyncIterator[Server]:
-    async with serving(settings, database_url) as found:
+@pytest.fixture(scope="module", params=["direct", "asgi"])
+async def live(
+    settings: Settings, database_url: str, request: pytest.FixtureRequest
+) -> AsyncIterator[Server]:
+    async with serving(settings, database_url, request.param) as found:
         yield found
         await until(lambda: found.streams.tails == 0)
+        assert not found.engine.groups
+        assert not found.engine.executions
 
 
 @pytest.fixture(scope="module")

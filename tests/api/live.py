@@ -10,6 +10,8 @@ from typing import Any, cast
 import uvicorn
 from starlette.routing import WebSocketRoute
 
+from app.api.graphql.live.direct import LiveProtocol
+from app.api.graphql.live.engine import Live
 from app.api.graphql.view import GraphQLDoor
 from app.core import clock
 from app.core.database import Database
@@ -40,20 +42,28 @@ DEPLOYMENTS = """subscription ($m: ID, $a: String) { deploymentChanges(modelId: 
 class Server:
     url: str
     streams: Streams
+    engine: Live
 
 
 @asynccontextmanager
-async def serving(settings: Settings, database_url: str) -> AsyncIterator[Server]:
+async def serving(settings: Settings, database_url: str, path: str) -> AsyncIterator[Server]:
+    """By the path `direct`, our own protocol class; or by `asgi`, which every server has."""
     app = create_app(settings, database_url)
     [door] = [route.endpoint for route in app.routes if isinstance(route, WebSocketRoute)]
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(app, ws="websockets-sansio", log_config=None, lifespan="on")
+    config = uvicorn.Config(
+        app,
+        ws=LiveProtocol if path == "direct" else "websockets-sansio",
+        log_config=None,
+        lifespan="on",
+    )
     running = uvicorn.Server(config)
     task = asyncio.create_task(running.serve(sockets=[listener]))
     await until(lambda: running.started)
-    streams = cast(GraphQLDoor, door)._services.streams
-    yield Server(f"http://127.0.0.1:{listener.getsockname()[1]}", streams)
+    engine = cast(GraphQLDoor, door).live
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    yield Server(url, engine.services.streams, engine)
     running.should_exit = True
     await asyncio.wait_for(task, 10)
 

@@ -289,6 +289,7 @@ class AccountMutations:
         with refusing() as refused:
             async with info.context.transaction() as session:
                 key = await service.revoke_key(session, info.context.actor, input.id)
+            info.context.services.keys.forget(info.context.actor.org_id)
             return RevokeApiKeyPayload(api_key=ApiKey.of(key))
         return RevokeApiKeyPayload(user_errors=refused.user_errors)
 
@@ -305,6 +306,7 @@ class AccountMutations:
                     name=input.name,
                     role=actor.Role(str(input.role.value)),
                 )
+            info.context.services.keys.forget(info.context.actor.org_id)
             return SetMemberPayload(member=Member.of(member))
         return SetMemberPayload(user_errors=refused.user_errors)
 

@@ -9,11 +9,12 @@ import strawberry
 from sqlmodel.ext.asyncio.session import AsyncSession
 from strawberry.dataloader import DataLoader
 
+from app.api.graphql.live.channel import Channel
+from app.api.key_cache import KeyCache
 from app.catalog.base_models import BaseModels
 from app.catalog.tokens import Tokenizers
 from app.core.actor import Actor
 from app.core.database import Database
-from app.core.errors import AppError
 from app.core.settings import Settings
 from app.datasets import service as datasets
 from app.datasets.tables import DatasetVersion
@@ -38,19 +39,19 @@ class Services:
     tokenizers: Tokenizers
     pepper: bytes
     master_key: bytes
+    keys: KeyCache = field(default_factory=KeyCache)
 
 
 @dataclass
 class Context:
-    """One per HTTP request, or per WebSocket connection. Loaders batch, but never cache: on a
-    connection that lives for hours a cached row would be a stale one."""
+    """One per operation. Loaders batch, but never cache: in a subscription that lives for hours a
+    cached row would be a stale one."""
 
     services: Services
     request_id: str
     signed_in: Actor | None = None
-    connection_params: dict[str, Any] | None = None
     key: str | None = field(default=None, repr=False)
-    expel: Callable[[AppError], None] | None = None
+    live: Channel = field(default_factory=Channel)
     jobs: "DataLoader[str, Job | None]" = field(init=False)
     heads: "DataLoader[str, Head]" = field(init=False)
     versions: "DataLoader[str, DatasetVersion | None]" = field(init=False)

@@ -1,6 +1,6 @@
 """Connections: Relay's shape with a `nodes` shortcut, over keyset pages."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Generic, TypeVar
 
 import strawberry
@@ -48,14 +48,24 @@ class Connection(Generic[NodeType]):
             return int(await self.page.count(session))
 
 
+class _Edges:
+    """Made when asked for, as few are."""
+
+    def __init__(self, page: Page[Any], nodes: list[Any]) -> None:
+        self._page, self._nodes = page, nodes
+
+    def __iter__(self) -> Iterator[Edge[Any]]:
+        for cursor, node in zip(self._page.cursors, self._nodes, strict=True):
+            yield Edge(cursor=cursor, node=node)
+
+
 def connect(page: Page[Any], node: Callable[[Any], Any], kind: Any = Connection) -> Any:
     """The connection of a page, each row turned into its node."""
     nodes = [node(row) for row in page.rows]
-    edges = [Edge(cursor=c, node=n) for c, n in zip(page.cursors, nodes, strict=True)]
     info = PageInfo(
         has_next_page=page.has_next,
         has_previous_page=page.has_previous,
         start_cursor=page.cursors[0] if page.cursors else None,
         end_cursor=page.cursors[-1] if page.cursors else None,
     )
-    return kind(edges=edges, nodes=nodes, page_info=info, page=page)
+    return kind(edges=_Edges(page, nodes), nodes=nodes, page_info=info, page=page)

@@ -12,6 +12,7 @@ from app.api.graphql.catalog import BaseModel, CatalogQueries
 from app.api.graphql.context import Info
 from app.api.graphql.datasets import Dataset, DatasetMutations, DatasetQueries, DatasetVersion, File
 from app.api.graphql.errors import ERROR_TYPES, present, refusing
+from app.api.graphql.executor import LeafExecutor
 from app.api.graphql.job_mutations import JobMutations
 from app.api.graphql.jobs import Checkpoint, Job, JobQueries
 from app.api.graphql.models import Deployment, Model, ModelMutations, ModelQueries
@@ -71,6 +72,7 @@ def build(extensions: list[Any]) -> LuthierSchema:
         types=[*ERROR_TYPES, Job, Model, Deployment, Dataset, DatasetVersion, File, Checkpoint],
         extensions=extensions,
         config=CONFIG,
+        execution_context_class=LeafExecutor,
     )
 
 

@@ -106,6 +106,7 @@ class Subscription:
             async for batch in batches:
                 for event in batch:
                     if wanted is None or event.type in wanted:
+                        info.context.live.covers(event.seq)
                         yield JobEvent.of(event)
 
     @strawberry.subscription(description="One job's metric points, until it is over.")
@@ -120,6 +121,7 @@ class Subscription:
                 points = [event for event in batch if event.type == EventType.METRICS]
                 for start in range(0, len(points), _MOST_POINTS):
                     part = points[start : start + _MOST_POINTS]
+                    info.context.live.covers(part[0].seq, part[-1].seq)
                     yield MetricBatch(
                         cursor=cursors.encode(part[-1].seq),
                         points=[MetricPoint.of(Point.of(event)) for event in part],
@@ -130,7 +132,7 @@ class Subscription:
         self, info: Info, filter: Filter = None, after: AfterCursor = None
     ) -> AsyncIterator[JobChange]:
         where = (filter or JobFilter()).plain()
-        org_id = info.context.actor.org_id
+        live, org_id = info.context.live, info.context.actor.org_id
         info.context.actor.require(Scope.READ)
         position = await _position(info, org_id, after)
         shown: dict[str, str] = {}
@@ -139,11 +141,15 @@ class Subscription:
             async for batch in batches:
                 if batch is None:
                     async for news in _progress(info, where, position, shown):
+                        live.covers(None)
                         yield news
+                    if live.idle(position, at_once=False):  # only after all progress was told
+                        return
                     continue
                 for event in batch:
                     position = event.seq
                     if change := await _change(info, where, event):
+                        live.covers(event.seq)
                         yield change
 
     @strawberry.subscription(description="The organization's ledger of deployments.")
@@ -156,7 +162,8 @@ class Subscription:
         org_id = info.context.actor.org_id
         info.context.actor.require(Scope.READ)
         position = await _position(info, org_id, after)
-        ledger = info.context.services.streams.follow(org_id, org_id, position)
+        live = info.context.live
+        ledger = info.context.services.streams.follow(org_id, org_id, position, live.idle)
         async with aclosing(ledger) as batches:
             async for batch in batches:
                 for event in batch:
@@ -170,6 +177,7 @@ class Subscription:
                         row = await models.get_deployment(
                             session, info.context.actor, data["deploymentId"]
                         )
+                    live.covers(event.seq)
                     yield DeploymentChange(
                         cursor=cursors.encode(event.seq),
                         at=event.at,
@@ -180,19 +188,20 @@ class Subscription:
 
 
 async def _position(info: Info, stream_id: str, after: str | None) -> int:
-    return _begin(await info.context.heads.load(stream_id), after)
+    return _begin(info, await info.context.heads.load(stream_id), after)
 
 
-def _begin(head: Head, after: str | None) -> int:
+def _begin(info: Info, head: Head, after: str | None) -> int:
     """Where to begin. Raises Invalid for a position that the stream has not reached."""
-    if after is None:
-        return head.last_seq
-    position = cursors.decode(after)
+    position = info.context.live.start
+    if position is None:
+        position = head.last_seq if after is None else cursors.decode(after)
     if position > head.last_seq:
         raise Invalid(
             "This cursor lies beyond the end of the stream; it belongs to another one.",
             path=("after",),
         )
+    info.context.live.begin(position)
     return position
 
 
@@ -205,12 +214,12 @@ async def _job_log(
         # In this order: the last event of a job that is still alive here lies ahead of the head.
         head = (await queries.heads(session, [job_id])).get(job_id, Head())
         job = await queries.get(session, who, job_id)
-    position = _begin(head, after)
+    position = _begin(info, head, after)
     over = job.status in TERMINAL
     if over and await _at_end(info, job_id, position):
         return
     async with aclosing(
-        info.context.services.streams.follow(who.org_id, job_id, position)
+        info.context.services.streams.follow(who.org_id, job_id, position, info.context.live.idle)
     ) as batches:
         async for batch in batches:
             yield batch

@@ -1,0 +1,96 @@
+"""Documents that were parsed and found valid once are neither parsed nor validated again.
+
+Strawberry's own parser cache loses syntax errors on the way, and its validation cache misses as
+soon as a limiter stands beside it. Here syntax errors pass by untouched, and the guard still judges
+each request, because variables change what a document costs.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from graphql import DocumentNode, GraphQLError, OperationDefinitionNode, parse
+from strawberry.extensions import SchemaExtension
+from strawberry.types.graphql import OperationType
+
+_MOST = 1_000
+_MOST_CHARACTERS = 500_000  # a parsed document takes some hundred times the room of its text
+_LONGEST = 20_000
+
+
+@dataclass
+class Known:
+    document: DocumentNode
+    valid: bool = False
+
+
+class Documents:
+    """Parsed documents by text; the longest unused leave first."""
+
+    def __init__(self, max_tokens: int) -> None:
+        self._max_tokens = max_tokens
+        self._known: OrderedDict[str, Known] = OrderedDict()
+        self._characters = 0
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def get(self, text: str | None) -> Known | None:
+        found = self._known.get(text) if text else None
+        if found is not None and text is not None:
+            self._known.move_to_end(text)
+        return found
+
+    def operation_type(self, text: str, name: str | None) -> OperationType | None:
+        """What the named (or only) operation is; None for a text that cannot be run anyway."""
+        known = self.get(text)
+        try:
+            document = known.document if known else parse(text, max_tokens=self._max_tokens)
+        except GraphQLError:
+            return None
+        self.put(text, document)
+        for node in document.definitions:
+            if isinstance(node, OperationDefinitionNode) and (
+                name is None or (node.name and node.name.value == name)
+            ):
+                return OperationType(node.operation.value)
+        return None
+
+    def put(self, text: str, document: DocumentNode) -> None:
+        if len(text) > _LONGEST or text in self._known:
+            return
+        self._known[text] = Known(document)
+        self._characters += len(text)
+        while len(self._known) > _MOST or self._characters > _MOST_CHARACTERS:
+            gone, _ = self._known.popitem(last=False)
+            self._characters -= len(gone)
+
+
+class CachingExtension(SchemaExtension):
+    """Must come after the guard: what the guard refuses is never marked valid."""
+
+    documents: Documents
+
+    def on_parse(self) -> Iterator[None]:
+        context = self.execution_context
+        if known := self.documents.get(context.query):
+            context.graphql_document = known.document
+            yield
+            return
+        yield  # the parser runs, and says what is wrong in its own words
+        if context.query and context.graphql_document is not None:
+            self.documents.put(context.query, context.graphql_document)
+
+    def on_validate(self) -> Iterator[None]:
+        context = self.execution_context
+        known = self.documents.get(context.query)
+        if known is not None and known.valid:
+            context.validation_rules = ()
+        yield
+        if known is not None and not context.pre_execution_errors:
+            known.valid = True
+
+
+def cached(documents: Documents) -> type[CachingExtension]:
+    """The extension over this store. Schemas that differ must not share one."""
+    return type("ConfiguredCaching", (CachingExtension,), {"documents": documents})

@@ -1,0 +1,88 @@
+"""The groups of this process, and who may join them."""
+
+import asyncio
+from collections.abc import Hashable
+from typing import TYPE_CHECKING
+
+from strawberry.schema import Schema
+
+from app.accounts import keys
+from app.api import authentication
+from app.api.graphql.caches import Documents
+from app.api.graphql.context import Context, Services
+from app.api.graphql.live.execution import Execution
+from app.api.graphql.live.plans import NOW, Plans
+from app.api.graphql.live.pulse import Pulse
+from app.api.key_watch import KeyWatch
+from app.core.actor import Actor
+
+if TYPE_CHECKING:
+    from app.api.graphql.live.connection import Connection, Viewer
+
+
+class Live:
+    def __init__(
+        self,
+        services: Services,
+        key_watch: KeyWatch,
+        schema: Schema,
+        documents: Documents,
+        origins: frozenset[str] = frozenset(),
+    ) -> None:
+        self.services, self.key_watch, self.schema = services, key_watch, schema
+        self.origins = origins
+        self.settings = services.settings
+        self.groups: dict[Hashable, Execution] = {}
+        self.executions: set[Execution] = set()
+        self.connections: set[Connection] = set()
+        self._plans = Plans(documents)
+        self.pulse = Pulse()
+
+    def watch(self, viewer: "Viewer") -> bool:
+        """Begin a subscription; False for what is none."""
+        plan = self._plans.of(viewer.request)
+        if plan is None:
+            return False
+        viewer.key = plan.key(viewer.request, viewer.connection.actor)
+        after = plan.after(viewer.request)
+        group = self.groups.get(viewer.key) if viewer.key is not None else None
+        if group is not None and group.open and after is not None:
+            assert group.position is not None  # noqa: S101 - it has been idle
+            if after == NOW:  # for this process, now is where its viewers are
+                group.take(viewer, group.position)
+                return True
+            # A cursor that we have not seen yet may be another stream's: the resolver knows.
+            if after <= group.position and group.reaches(after):
+                group.take(viewer, after)
+                return True
+        self._run(viewer)
+        return True
+
+    def begin(self, viewer: "Viewer", position: int | None) -> None:
+        """Go on with a viewer that has been told everything up to a position."""
+        viewer.position = position
+        group = self.groups.get(viewer.key) if viewer.key is not None else None
+        if group is not None and position is not None and group.reaches(position):
+            group.take(viewer, position)
+        else:
+            self._run(viewer)
+
+    def _run(self, viewer: "Viewer") -> None:
+        request_id = authentication.new_request_id()
+        execution = Execution(self, viewer.request, viewer.key, viewer, request_id)
+        context = Context(self.services, request_id, viewer.connection.actor, live=execution)
+        viewer.execution = execution
+        self.executions.add(execution)
+        execution.task = asyncio.create_task(execution.run(context), name="live")
+
+    def forget(self, execution: Execution) -> None:
+        self.executions.discard(execution)
+        if execution.key is not None and self.groups.get(execution.key) is execution:
+            del self.groups[execution.key]
+
+    def known(self, key: str) -> Actor | None:
+        """Whom a key that was good a moment ago acts for."""
+        return self.services.keys.get(keys.hashed(key, self.services.pepper))
+
+    def stop(self) -> None:
+        self.pulse.stop()

@@ -1,0 +1,33 @@
+"""What a connection writes to: an own socket, or ASGI's `send`."""
+
+from typing import Protocol
+
+# What one connection may have waiting to be sent. Past it, its viewers are positions only.
+MOST_WAITING = 256 * 1024
+FEW_WAITING = 64 * 1024
+PROTOCOL = "graphql-transport-ws"
+MOST_REASON = 120  # a close frame holds 123 bytes of it
+STALLED = 30.0  # seconds after which a connection that takes nothing is cut
+
+
+class Wire(Protocol):
+    """Nothing here waits. Whoever made the wire tells the connection when `full` ends."""
+
+    full: bool
+
+    def publish(self, prefix: bytes, payload: bytes) -> bool:
+        """Send prefix, payload and a closing brace as one message; False when the wire is full,
+        and then nothing was sent."""
+        ...
+
+    def send(self, message: bytes) -> None:
+        """Send a message, full or not: for answers, of which a client has a bounded number."""
+        ...
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Send what is waiting, then the closing handshake. Nothing is received any more."""
+        ...
+
+    def abort(self) -> None:
+        """Drop the connection at once."""
+        ...

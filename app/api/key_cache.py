@@ -1,0 +1,39 @@
+"""Keys that were verified a moment ago are not looked up again.
+
+A revoked key works for at most that moment in other processes, and not at all in the one that
+revoked it. Raw keys are not held: an entry is found by the key's keyed hash.
+"""
+
+from collections import OrderedDict
+from datetime import datetime, timedelta
+
+from app.core import clock
+from app.core.actor import Actor
+
+_WHILE = timedelta(seconds=2)
+_MOST = 10_000
+
+
+class KeyCache:
+    def __init__(self) -> None:
+        self._actors: OrderedDict[str, tuple[datetime, Actor]] = OrderedDict()
+
+    def get(self, digest: str) -> Actor | None:
+        found = self._actors.get(digest)
+        now = clock.now()
+        # Also a clock that was set back must not let a key live on.
+        if found is None or not timedelta() <= now - found[0] <= _WHILE:
+            return None
+        expires_at = found[1].expires_at
+        return None if expires_at is not None and expires_at <= now else found[1]
+
+    def put(self, digest: str, actor: Actor) -> None:
+        self._actors[digest] = (clock.now(), actor)
+        self._actors.move_to_end(digest)
+        if len(self._actors) > _MOST:
+            self._actors.popitem(last=False)
+
+    def forget(self, org_id: str) -> None:
+        """Something about the organization's keys or members has changed here."""
+        for digest in [d for d, (_, actor) in self._actors.items() if actor.org_id == org_id]:
+            del self._actors[digest]

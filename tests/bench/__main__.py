@@ -1,0 +1,44 @@
+"""Benchmarks, on loopback only: `python -m tests.bench [fanout|latency|idle|connect|page]`.
+
+Each scenario gives all figures of live delivery, so the names choose scenarios. `page` is the cost
+of queries.
+"""
+
+import argparse
+import asyncio
+import sys
+
+from tests.bench import page
+from tests.bench.live import SCENARIOS, Figures, measure, shown
+from tests.bench.world import world
+
+_CHOSEN = {
+    "fanout": list(SCENARIOS),
+    "latency": ["100", "1000"],
+    "idle": ["5000"],
+    "connect": ["1000"],
+}
+
+
+async def live(names: list[str], path: str) -> list[Figures]:
+    async with world(path) as found:
+        return [await measure(found, SCENARIOS[name]) for name in names]
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["page"]:
+        del sys.argv[1]
+        page.main()
+        return
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", nargs="?", choices=list(_CHOSEN), default="fanout")
+    parser.add_argument("--only", choices=list(SCENARIOS), action="append")
+    parser.add_argument("--path", choices=["direct", "asgi"], default="direct")
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    figures = asyncio.run(live(given.only or _CHOSEN[given.what], given.path))
+    print(shown(figures, given.json))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
