@@ -23,10 +23,10 @@ BASE_MODEL = "smollm2-135m-instruct"
 SUFFIX = "tickets"
 SEED = 42
 HYPERPARAMETERS: dict[str, Any] = {
-    "n_epochs": 1,
-    "batch_size": 4,
-    "learning_rate": 0.002,
-    "eval_interval": 45,
+    "nEpochs": 1,
+    "batchSize": 4,
+    "learningRate": 0.002,
+    "evalInterval": 45,
 }
 
 _DATA = Path(__file__).parent / "demo_data"

@@ -109,6 +109,7 @@ class TrainingRun:
             ending = await self._listen(self._process)
         finally:
             watcher.cancel()
+            await asyncio.gather(watcher, return_exceptions=True)
             self._process.kill()
             await self._process.wait()
         await self._conclude(order, config, ending)
@@ -167,11 +168,16 @@ class TrainingRun:
         assert process is not None  # noqa: S101 - started by the caller
         asked_at: float | None = None
         while True:
-            lost = asyncio.create_task(self._lease.lost.wait())
-            looked = asyncio.create_task(self._look.wait())
-            await asyncio.wait({lost, looked}, timeout=1, return_when=asyncio.FIRST_COMPLETED)
-            lost.cancel()
-            looked.cancel()
+            waits = [
+                asyncio.create_task(self._lease.lost.wait()),
+                asyncio.create_task(self._look.wait()),
+            ]
+            try:
+                await asyncio.wait(waits, timeout=1, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
+                await asyncio.gather(*waits, return_exceptions=True)
             self._look.clear()
             if self._lease.lost.is_set():
                 process.kill()

@@ -53,8 +53,8 @@ export class JobPage {
     this.figures = h('dl', { class: 'figures' });
     this.error = h('p', { class: 'warning error', role: 'alert' });
     this.waiting = h('p', { class: 'warning', role: 'status' });
-    this.course = h('div', { class: 'panels' });
-    this.given = h('div', { class: 'panels' });
+    this.course = h('div', { class: 'panels fold' });
+    this.given = h('div', { class: 'panels fold' });
     this.nothing = h('p', { class: 'nothing', role: 'status' }, 'Loading …');
     this.body = h('div', { class: 'job-body', hidden: true },
       h('header', { class: 'job-head' },
