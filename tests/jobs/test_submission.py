@@ -213,14 +213,18 @@ async def test_hyperparameters_that_contradict_each_other_are_refused(
     assert "leave" in message
 
 
+WRONG: dict[str, list[Any]] = {
+    "nEpochs": [1.5, True, "3", "x" * 999, [], {"a": 1}],
+    "learningRate": ["1e-4", True],
+    "adapter": ["qlora", 1],
+    "epochs": [1],
+    "n_epochs": [1],
+    "x" * 500: [1],
+}
+
+
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        *[("nEpochs", bad) for bad in (1.5, True, "3", "x" * 999, [], {"a": 1})],
-        *[("learningRate", bad) for bad in ("1e-4", True)],
-        *[("adapter", bad) for bad in ("qlora", 1)],
-        *[(bad, 1) for bad in ("epochs", "n_epochs", "x" * 500)],
-    ],
+    ("name", "value"), [(name, bad) for name, values in WRONG.items() for bad in values]
 )
 async def test_a_hyperparameter_of_the_wrong_kind_is_refused_by_name(
     api: Api, tenant: Tenant, database_url: str, name: str, value: Any

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
@@ -151,6 +152,13 @@ class Tab:
     async def screenshot(self, path: Path) -> None:
         answer = await self.call("Page.captureScreenshot", format="png")
         path.write_bytes(base64.b64decode(answer["data"]))
+
+    def assert_stayed_home(self, url: str) -> None:
+        """It asked nobody but this origin, and nothing went wrong."""
+        asked = [urlsplit(one) for one in [*self.requests, *self.sockets]]
+        hosts = {one.netloc for one in asked if one.scheme != "data"}
+        assert hosts == {urlsplit(url).netloc}
+        assert self.problems == []
 
     async def close(self) -> None:
         self._reader.cancel()
