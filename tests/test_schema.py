@@ -1,5 +1,6 @@
 """The contract: `schema.graphql` is what the code says, and every part of it is described."""
 
+from functools import cache
 from pathlib import Path
 
 from graphql import (
@@ -19,6 +20,7 @@ from app.api.graphql.schema import build
 FILE = Path(__file__).parents[1] / "schema.graphql"
 
 
+@cache
 def schema() -> GraphQLSchema:
     return build_schema(FILE.read_text())
 

@@ -16,8 +16,8 @@ from app.models.tables import Model
 from app.training import manifest
 from app.worker.embedded import prepare_embedded
 from app.worker.lease import Lease
+from app.worker.record import WorkImpossible, Workshop
 from app.worker.servers import Server, ServerBroken, Servers
-from app.worker.training_run import WorkImpossible, Workshop
 
 log = logging.getLogger(__name__)
 

@@ -22,8 +22,9 @@ from app.events.doorbell import Doorbell
 from app.files.store import FolderStore
 from app.worker import hardware
 from app.worker.deployment_run import DeploymentRun
+from app.worker.record import Workshop
 from app.worker.servers import Servers
-from app.worker.training_run import TrainingRun, Workshop
+from app.worker.training_run import TrainingRun
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.api.graphql.context import Info
 from app.api.graphql.datasets import examine
-from app.api.graphql.jobs import MetadataPair
+from app.api.graphql.job_queries import MetadataPair
 from app.api.graphql.scalars import AutoFloat, AutoInt, BigInt
 from app.core.errors import Invalid
 from app.datasets import service as datasets

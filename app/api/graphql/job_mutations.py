@@ -7,7 +7,8 @@ import strawberry
 from app.api.graphql.context import Info
 from app.api.graphql.errors import UserError, refusing
 from app.api.graphql.job_inputs import CostEstimate, SubmitJobInput
-from app.api.graphql.jobs import Job, JobStatus
+from app.api.graphql.job_types import JobStatus
+from app.api.graphql.jobs import Job
 from app.api.graphql.pagination import arg
 from app.jobs import control, submission
 from app.jobs.states import JobStatus as Status

@@ -13,7 +13,9 @@ from app.api.graphql.context import Info
 from app.api.graphql.datasets import Dataset, DatasetMutations, DatasetQueries, DatasetVersion, File
 from app.api.graphql.errors import ERROR_TYPES, present, refusing
 from app.api.graphql.job_mutations import JobMutations
-from app.api.graphql.jobs import Checkpoint, Job, JobQueries
+from app.api.graphql.job_queries import JobQueries
+from app.api.graphql.job_types import Checkpoint
+from app.api.graphql.jobs import Job
 from app.api.graphql.models import Deployment, Model, ModelMutations, ModelQueries
 from app.api.graphql.node import Node
 from app.api.graphql.pagination import arg

@@ -15,16 +15,9 @@ from typing import Annotated
 import strawberry
 
 from app.api.graphql.context import Info
-from app.api.graphql.jobs import (
-    Filter,
-    Job,
-    JobEvent,
-    JobEventType,
-    JobFilter,
-    JobProgress,
-    JobStatus,
-    progress_of,
-)
+from app.api.graphql.job_queries import Filter, JobFilter
+from app.api.graphql.job_types import JobEvent, JobEventType, JobProgress, JobStatus, progress_of
+from app.api.graphql.jobs import Job
 from app.api.graphql.metrics import MetricPoint
 from app.api.graphql.models import Deployment, DeploymentStatus
 from app.api.graphql.pagination import arg

@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 from cross_web import AsyncHTTPRequestAdapter, HTTPException
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -24,6 +25,7 @@ from app.api.graphql.guard import guarded
 from app.api.graphql.schema import build
 from app.api.graphql.socket import CheckedHandler, TextSocket
 from app.api.key_watch import KeyWatch
+from app.core.database import CONNECTION_ERRORS
 from app.core.errors import AppError, Forbidden
 from app.web.routes import graphiql_response
 
@@ -77,6 +79,9 @@ class GraphQLDoor(GraphQL[Context, None]):
             if isinstance(refused, BodyTooLarge):
                 status = 413
             response = error_response(refused.message, refused.code, status, request_id)
+        except (*CONNECTION_ERRORS, SQLAlchemyError):  # before the schema: looking up the key
+            words = "The database does not answer. Try again in a moment."
+            response = error_response(words, "UNAVAILABLE", 503, request_id)
         response.headers["x-request-id"] = request_id
         await response(scope, receive, send)
 
