@@ -176,16 +176,19 @@ async def test_more_operations_than_allowed_are_refused_and_the_others_go_on(
 
 
 async def test_a_hundred_viewers_that_vanish_leave_nothing_behind(
-    live: Server, viewer: Api, story: Story
+    live: Server, viewer: Api, story: Story, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Some before their first event, some amid many, some with several subscriptions."""
+    async with viewer.socket() as socket:
+        await _works(socket)
     await until(lambda: live.streams.tails == 0)
     tasks = len(asyncio.all_tasks())
+    await story.measure(range(40))
     writing = True
 
     async def keep_writing() -> None:
         while writing:
-            await story.measure(range(20))
+            await story.measure(range(2))
             await asyncio.sleep(0.03)
 
     async def vanish(number: int) -> None:
@@ -204,6 +207,7 @@ async def test_a_hundred_viewers_that_vanish_leave_nothing_behind(
     await writer
     await until(lambda: live.streams.tails == 0)
     await until(lambda: len(asyncio.all_tasks()) <= tasks)
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
     async with viewer.socket() as socket:
         await _works(socket)
 

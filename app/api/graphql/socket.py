@@ -5,6 +5,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import starlette.websockets
 from graphql import GraphQLError
 from starlette.websockets import WebSocketDisconnect
 from strawberry.asgi import ASGIWebSocketAdapter
@@ -30,7 +31,7 @@ class TextSocket(ASGIWebSocketAdapter):
         encoded = self.view.encode_json(message)
         try:
             await self.ws.send_text(encoded if isinstance(encoded, str) else encoded.decode())
-        except WebSocketDisconnect as gone:
+        except (WebSocketDisconnect, starlette.websockets.WebSocketDisconnected) as gone:
             raise WebSocketDisconnected from gone
 
     refusal: AppError | None = None
@@ -60,6 +61,11 @@ class CheckedHandler(BaseGraphQLTransportWSHandler[Context, None]):
             self._closing = asyncio.create_task(
                 self.websocket.close(FORBIDDEN, refusal.code), name="expel"
             )
+
+    async def handle_task_exception(self, error: Exception) -> None:
+        """A viewer that vanished is no error of ours."""
+        if not isinstance(error, WebSocketDisconnected):
+            await super().handle_task_exception(error)
 
     async def handle_message(self, message: messages.Message) -> None:
         if wrong := _wrong_with(message):
