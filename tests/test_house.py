@@ -48,7 +48,6 @@ def test_only_the_clock_knows_the_time() -> None:
     assert found <= {"app/core/clock.py"}
 
 
-@pytest.mark.xfail(reason="tests/core/test_postgres.py is to be split", strict=True)
 def test_no_file_is_too_long() -> None:
     long = {
         named(path): count

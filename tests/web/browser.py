@@ -128,6 +128,14 @@ class Tab:
         text = await self.evaluate("document.body.innerText")
         raise AssertionError(f"never true: {script}\n{self.problems}\n{text}")
 
+    async def sent(self, text: str, timeout: float = 30) -> None:
+        """Waits until a message with this text has gone out over a WebSocket."""
+        async with asyncio.timeout(timeout):
+            while True:
+                if any(text in frame for frame in self.frames):
+                    return
+                await asyncio.sleep(0.02)
+
     async def click(self, selector: str) -> None:
         """With real mouse events: some of the page's menus open on pointer-down only."""
         place = f"document.querySelector({json.dumps(selector)})"

@@ -1,27 +1,20 @@
 """The dashboard in a real browser, on a real server; a worker's side of a job is made directly."""
 
-import asyncio
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 import httpx
 import pytest
 
-from app.attempts.queue import Claim
-from app.core import clock
 from app.core.database import Database
-from app.events.log import NewEvent
-from app.events.types import EventType
-from app.jobs import progress
 from app.jobs.states import JobStatus
 from tests.jobs import work
 from tests.support import Api, Tenant
 from tests.web.browser import Tab
+from tests.web.training import TOTAL, finish, report, running
 from tests.web.wire import wire
 
 STATIC = Path(__file__).parents[2] / "app" / "web" / "static" / "dashboard"
-TOTAL = 40
 ACCEPTED = "document.querySelector('.lt-key')?.dataset.verdict === 'accepted'"
 LIVE = "!!document.querySelector('.lt-stream.lt-live')"
 NAMES = "[...document.querySelectorAll('.jobs .name')].map(n => n.textContent)"
@@ -47,51 +40,6 @@ async def pressed(tab: Tab, selector: str, label: str) -> None:
     button = f"{buttons}.find(b => b.textContent === '{label}' && !b.disabled)"
     await tab.until(f"!!{button}")
     await tab.evaluate(f"{button}.click()")
-
-
-async def running(worker: Database, database_url: str, job: str) -> Claim:
-    claim = await work.take(worker, database_url, job)
-    await work.start(worker, claim)
-    return claim
-
-
-async def report(worker: Database, claim: Claim, steps: Iterable[int]) -> None:
-    """Steps of a training whose loss falls from 4, as a worker reports them."""
-    values = {step: {"training_loss": 4 / (1 + step / 5)} for step in steps}
-    for step in values:
-        if step % 10 == 0:
-            values[step]["validation_loss"] = 4.2 / (1 + step / 5)
-    events = [
-        NewEvent(EventType.METRICS, {"epoch": 0.5, "values": found}, step, claim.number)
-        for step, found in values.items()
-    ]
-    last = max(values)
-    latest = {
-        "attempt": claim.number, "step": last, "epoch": 0.5, "at": clock.now().isoformat(),
-        "values": values[last],
-        "progress": {
-            "step": last, "total_steps": TOTAL, "epoch": 2 * last / TOTAL, "total_epochs": 2,
-            "trained_tokens": 100 * last, "tokens_per_second": 1234.0, "remaining_seconds": 90.0,
-        },
-    }  # fmt: skip
-    async with worker.transaction(claim.org_id) as session:
-        await progress.report(session, claim, events, latest)
-
-
-async def finish(worker: Database, claim: Claim, result_file: str) -> None:
-    async with worker.transaction(claim.org_id) as session:
-        await progress.succeed(
-            session,
-            claim,
-            step=TOTAL,
-            kind="lora",
-            path="nowhere",
-            manifest_sha256="0" * 64,
-            size_bytes=1_000,
-            trained_tokens=4_000,
-            result_file_id=result_file,
-            cost=0.0,
-        )
 
 
 async def test_the_key_moves_into_the_session_and_serves_graphiql_too(
@@ -191,8 +139,7 @@ async def test_after_a_break_it_goes_on_without_gap_or_repeat(
     claim = await running(worker_database, database_url, job)
     async with wire(server) as line:
         await opened(tab, line.url, tenant.key, f"#/jobs/{job}")
-        while not any("jobMetrics" in frame for frame in tab.frames):
-            await asyncio.sleep(0.02)
+        await tab.sent("jobMetrics")
         await report(worker_database, claim, range(1, 6))
         await tab.until(f"{POINTS} === 5")
         line.cut()
