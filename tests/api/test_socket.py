@@ -161,7 +161,7 @@ async def test_more_operations_than_allowed_are_refused_and_the_others_go_on(
     async with serving(strict, database_url) as server, Api(server.url, viewer.key) as api:
         async with api.socket() as socket:
             for id in "1234":
-                await ask(socket, id, EVENTS, variables={"j": story.id})
+                await ask(socket, id, EVENTS, variables={"j": story.id, "a": "0"})
             refused = await socket.receive()
             assert (refused["id"], refused["type"]) == ("4", "error")
             assert refused["payload"][0]["extensions"]["code"] == "LIMIT_EXCEEDED"

@@ -8,7 +8,6 @@ import strawberry
 
 from app.api.graphql.catalog import Provider
 from app.api.graphql.context import Info
-from app.api.graphql.errors import refusing
 from app.api.graphql.job_types import JobStatus
 from app.api.graphql.jobs import Job, JobConnection
 from app.api.graphql.pagination import (
@@ -89,10 +88,8 @@ class JobQueries:
     async def job(
         self, info: Info, id: Annotated[strawberry.ID, arg("The job's id.")]
     ) -> Job | None:
-        with refusing():
-            async with info.context.transaction() as session:
-                return Job.of(await queries.get(session, info.context.actor, id))
-        return None
+        found = await info.context.jobs.load(id)
+        return Job.now(found) if found else None
 
     @strawberry.field(description="The organization's jobs.")
     async def jobs(
@@ -107,10 +104,7 @@ class JobQueries:
     ) -> JobConnection:
         request = PageRequest.of(first, after, last, before)
         who = info.context.actor
-        async with info.context.transaction() as session:
-            # The position is read before the page: an event in between then comes again,
-            # harmlessly, instead of being missed.
-            head = (await queries.heads(session, [who.org_id]))[who.org_id]
+        async with info.context.transaction(snapshot=True) as session:
             page = await queries.page(
                 session,
                 who,
@@ -118,6 +112,10 @@ class JobQueries:
                 (filter or JobFilter()).plain(),
                 filters.JobOrder(str(order_by.value)),
             )
-        connection: JobConnection = connect(page, Job.of, JobConnection)
-        connection.cursor = cursors.encode(head.last_seq)
+            ids = [row.id for row in page.rows]
+            heads = await queries.heads(session, [who.org_id, *ids])
+        connection: JobConnection = connect(
+            page, lambda row: Job.of(row, heads.get(row.id)), JobConnection
+        )
+        connection.cursor = cursors.encode(heads[who.org_id].last_seq)
         return connection

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import strawberry
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.api.graphql.catalog import Provider
 from app.api.graphql.context import Info
@@ -40,6 +41,7 @@ from app.core import clock
 from app.core.errors import Invalid
 from app.core.paging import PageRequest
 from app.events import cursors
+from app.events.log import Head
 from app.files import service as files
 from app.jobs import queries
 from app.jobs import tables as rows
@@ -77,9 +79,19 @@ class Job(Node):
     finished_at: datetime | None = strawberry.field(description="When it ended.")
     updated_at: datetime = strawberry.field(description="When its row last changed.")
     row: strawberry.Private[rows.Job]
+    head: strawberry.Private[Head | None] = None
 
     @staticmethod
-    def of(row: rows.Job) -> "Job":
+    def now(found: queries.JobNow) -> "Job":
+        return Job.of(found.row, found.head)
+
+    @staticmethod
+    async def within(session: AsyncSession, row: rows.Job) -> "Job":
+        """As it stands in this transaction, which holds the row's lock."""
+        return Job.of(row, (await queries.heads(session, [row.id])).get(row.id))
+
+    @staticmethod
+    def of(row: rows.Job, head: Head | None = None) -> "Job":
         hyperparameters: Any = row.hyperparameters
         resolved: Any = row.resolved
         metadata: Any = row.labels
@@ -113,27 +125,33 @@ class Job(Node):
             finished_at=row.finished_at,
             updated_at=row.updated_at,
             row=row,
+            head=head,
         )
 
-    @strawberry.field(description="This stream's position now: subscribe after it.")
+    async def _stream(self, info: Info) -> Head:
+        return self.head or await info.context.heads.load(str(self.id))
+
+    @strawberry.field(
+        description="This stream's position when the job was read: subscribe after it."
+    )
     async def cursor(self, info: Info) -> str:
-        return cursors.encode((await info.context.heads.load(str(self.id))).last_seq)
+        return cursors.encode((await self._stream(info)).last_seq)
 
     @strawberry.field(description="How far it is; null before the first step.")
     async def progress(self, info: Info) -> JobProgress | None:
-        latest = (await info.context.heads.load(str(self.id))).latest
+        latest = (await self._stream(info)).latest
         return progress_of(latest, running=self.status is JobStatus.RUNNING) if latest else None
 
     @strawberry.field(description="Tokens trained on so far; once over, those that count.")
     async def trained_tokens(self, info: Info) -> BigInt | None:
         if self.row.trained_tokens is not None:
             return BigInt(self.row.trained_tokens)
-        latest = (await info.context.heads.load(str(self.id))).latest
+        latest = (await self._stream(info)).latest
         return BigInt(latest["progress"]["trained_tokens"]) if latest else None
 
     @strawberry.field(description="The newest step's values; null before the first.")
     async def latest_metrics(self, info: Info) -> MetricPoint | None:
-        latest = (await info.context.heads.load(str(self.id))).latest
+        latest = (await self._stream(info)).latest
         return MetricPoint.of(latest_point(str(self.id), latest)) if latest else None
 
     @strawberry.field(description="Values per step, from the newest attempt that reached it.")
@@ -246,7 +264,7 @@ class Job(Node):
 
     @strawberry.field(description="The newest observation of it where it runs.")
     async def last_evidence(self, info: Info) -> Evidence | None:
-        latest = (await info.context.heads.load(str(self.id))).latest
+        latest = (await self._stream(info)).latest
         if not latest:
             return None
         return Evidence(source="worker", at=datetime.fromisoformat(latest["at"]))

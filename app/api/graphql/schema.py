@@ -82,7 +82,7 @@ async def _find(info: Info, id: str) -> Node | None:
         match ids.prefix_of(id):
             case ids.JOB:
                 job = await info.context.jobs.load(id)
-                return Job.of(job) if job else None
+                return Job.now(job) if job else None
             case ids.MODEL:
                 async with info.context.transaction() as session:
                     return Model.of(await models.get(session, who, id))

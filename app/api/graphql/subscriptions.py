@@ -227,7 +227,8 @@ async def _change(info: Info, where: PlainFilter, event: LoggedEvent) -> JobChan
         return None
     data = event.data
     deleted = event.type == EventType.JOB_DELETED
-    row = judged = await info.context.jobs.load(data["jobId"])
+    now = await info.context.jobs.load(data["jobId"])
+    judged = now.row if now else None
     if deleted:
         async with info.context.transaction() as session:
             judged = await queries.even_deleted(session, info.context.actor, data["jobId"])
@@ -247,7 +248,7 @@ async def _change(info: Info, where: PlainFilter, event: LoggedEvent) -> JobChan
         job_id=strawberry.ID(data["jobId"]),
         status_then=JobStatus(data["after"]) if "after" in data else None,
         matches=after,
-        job=Job.of(row) if row else None,
+        job=Job.now(now) if now else None,
         progress=None,
     )
 
