@@ -143,7 +143,11 @@ class Api:
     async def socket(self, **params: Any) -> AsyncIterator["Socket"]:
         """A graphql-transport-ws connection, acknowledged."""
         url = self.url.replace("http", "ws", 1) + "/graphql"
-        async with websockets.connect(url, subprotocols=["graphql-transport-ws"]) as raw:  # type: ignore[list-item]
+        async with websockets.connect(
+            url,
+            subprotocols=["graphql-transport-ws"],  # type: ignore[list-item]
+            max_queue=None,  # a full one would keep this side from closing in time
+        ) as raw:
             found = Socket(raw)
             await found.send(type="connection_init", payload=params or {"apiKey": self.key})
             assert (await found.receive())["type"] == "connection_ack"

@@ -23,10 +23,10 @@ BASE_MODEL = "smollm2-135m-instruct"
 SUFFIX = "tickets"
 SEED = 42
 HYPERPARAMETERS: dict[str, Any] = {
-    "n_epochs": 1,
-    "batch_size": 4,
-    "learning_rate": 0.002,
-    "eval_interval": 45,
+    "nEpochs": 1,
+    "batchSize": 4,
+    "learningRate": 0.002,
+    "evalInterval": 45,
 }
 
 _DATA = Path(__file__).parent / "demo_data"
@@ -179,11 +179,11 @@ async def demo(
     except ApiError as refused:
         show.complain(f"the demo stopped: {refused.message}")
         return 1
-    _close(console, url, outcome)
+    _close(console, outcome)
     return 0 if outcome.good else 1
 
 
-def _close(console: Console, url: str, outcome: _Outcome) -> None:
+def _close(console: Console, outcome: _Outcome) -> None:
     lines = Text.assemble(
         ("It learned.\n" if outcome.good else "It did not learn as it should.\n", "bold"),
         f"Validation loss  {show.loss(outcome.before)} → {show.loss(outcome.after)}\n",
@@ -191,7 +191,7 @@ def _close(console: Console, url: str, outcome: _Outcome) -> None:
         f"                 {outcome.tuned_right} of {outcome.cases} by the tuned model\n\n",
         ("Next\n", "bold"),
         "make up                the same server, staying up\n",
-        f"GraphiQL               {url}/graphql\n",
+        "                       with links to its dashboard and to GraphiQL\n",
         "luthier jobs list      what is in the ledger\n",
         "luthier models list    the new model; deploy it, chat with it",
     )

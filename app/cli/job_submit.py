@@ -25,9 +25,17 @@ def pairs(given: list[str], option: str) -> dict[str, str]:
 
 
 def hyperparameters(named: dict[str, str | None], others: list[str]) -> dict[str, Any]:
-    """Named options and `--set`, as numbers where they are numbers."""
+    """Named options and `--set`, in the API's spelling, as numbers where they are numbers."""
     given: dict[str, str | None] = {**named, **pairs(others, "--set")}
-    return {key: _value(text) for key, text in given.items() if text is not None}
+    found = {_camel(key): _value(text) for key, text in given.items() if text is not None}
+    if isinstance(found.get("adapter"), str):
+        found["adapter"] = found["adapter"].upper()
+    return found
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.replace("-", "_").split("_")
+    return first + "".join(word.capitalize() for word in rest)
 
 
 def _value(text: str) -> Any:

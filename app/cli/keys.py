@@ -1,6 +1,6 @@
 """`luthier keys …`: API keys."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -9,6 +9,7 @@ import typer
 from app.cli import documents, show
 from app.cli.connect import AsJson, run
 from app.client import Client
+from app.core import clock
 
 keys_app = typer.Typer(help="API keys.", no_args_is_help=True)
 
@@ -65,7 +66,7 @@ def create_key(
     """Make an API key. It is shown this once."""
     input: dict[str, Any] = {"name": name, "scopes": [one.name for one in scope or _USUAL]}
     if days is not None:
-        input["expiresAt"] = (datetime.now(UTC) + timedelta(days=days)).isoformat()
+        input["expiresAt"] = (clock.now() + timedelta(days=days)).isoformat()
     payload = run(lambda client: client.mutate(documents.CREATE_API_KEY, input), as_json)
     if as_json:
         show.as_json({"apiKey": payload["apiKey"], "secret": payload["secret"]})

@@ -123,7 +123,8 @@ def _welcome(settings: Settings, key: str, first: bool) -> None:
     base = f"http://{settings.host}:{settings.port}"
     if first:
         typer.echo(f"First start. Your owner key, also in {settings.data_dir}/owner-key:\n  {key}")
-    typer.echo(f"GraphiQL:  {base}/graphql#key={key}")
+    typer.echo(f"Dashboard  {base}/#key={key}")
+    typer.echo(f"GraphiQL   {base}/graphql#key={key}")
 
 
 def _free_port() -> int:

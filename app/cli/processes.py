@@ -167,7 +167,8 @@ class Keeper:
                 return
             log.error("%s ended with status %s; starting it again", child.name, ended.result())
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), _RESTART_AFTER)
+                async with asyncio.timeout(_RESTART_AFTER):
+                    await self._stopping.wait()
 
     async def _stop(self, child: _Child, ended: "asyncio.Task[int]") -> None:
         with contextlib.suppress(ProcessLookupError):

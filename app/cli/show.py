@@ -3,13 +3,15 @@
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from app.core import clock
 
 _PIPED_WIDTH = 200  # a pipe has no edge to fit: nothing is cut off
 _BARS = "▁▂▃▄▅▆▇█"
@@ -104,7 +106,7 @@ def moment(text: str) -> datetime:
 def ago(text: str | None) -> str:
     if text is None:
         return "-"
-    seconds = (datetime.now(UTC) - moment(text)).total_seconds()
+    seconds = (clock.now() - moment(text)).total_seconds()
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds >= size:
             return f"{int(seconds // size)}{unit} ago"

@@ -115,15 +115,20 @@ class Database:
         self.after_commit: Callable[[frozenset[str]], None] = lambda streams: None
 
     @asynccontextmanager
-    async def transaction(self, org_id: str | None) -> AsyncIterator[AsyncSession]:
+    async def transaction(
+        self, org_id: str | None, *, snapshot: bool = False
+    ) -> AsyncIterator[AsyncSession]:
         """Commit on a clean exit, else roll back; after the commit ring for the streams written.
 
-        Without an organization no tenant's row is visible.
+        Without an organization no tenant's row is visible. With `snapshot` every statement sees
+        the same moment: for reads that must agree, such as rows and a position in their stream.
         """
+        isolation = {"isolation_level": "REPEATABLE READ"} if snapshot else None
         async with self._sessions() as session:
             async with session.begin():
+                connection = await session.connection(execution_options=isolation)
                 if org_id is not None:
-                    await (await session.connection()).execute(_TENANT, {"org_id": org_id})
+                    await connection.execute(_TENANT, {"org_id": org_id})
                 yield session
             if rings := session.info.get("rings"):
                 self.after_commit(frozenset(rings))

@@ -15,12 +15,7 @@ from app.core.errors import StartRefused
 OLDEST_SERVER = 15
 _LOCK = 7_361_902_744  # any constant: replicas that start together take turns on it
 
-ROLES_SQL = """\
-CREATE ROLE luthier_app NOLOGIN;
-CREATE ROLE luthier_worker NOLOGIN;
-CREATE ROLE luthier_doors NOLOGIN;
-GRANT luthier_app, luthier_worker, luthier_doors TO CURRENT_USER;
-"""
+ROLES = ("luthier_app", "luthier_worker", "luthier_doors")
 
 
 class DatabaseUnusable(StartRefused):
@@ -55,19 +50,35 @@ async def _on_owner(url: str, work: Any) -> Any:
 
 
 def _ensure_roles(connection: Connection) -> None:
-    have = connection.scalar(text("SELECT count(*) FROM pg_roles WHERE rolname LIKE 'luthier\\_%'"))
-    if have >= 3:
+    """Create the service's roles and let the owner take them, as far as that is not done."""
+    known = set(
+        connection.scalars(
+            text("SELECT rolname FROM pg_roles WHERE rolname = ANY(CAST(:roles AS text[]))"),
+            {"roles": list(ROLES)},
+        )
+    )
+    taken = known and connection.scalar(
+        text(
+            "SELECT bool_and(pg_has_role(current_user, role, 'MEMBER'))"
+            " FROM unnest(CAST(:roles AS text[])) role"
+        ),
+        {"roles": list(known)},
+    )
+    if len(known) == len(ROLES) and taken:
         return
+    needed = [f"CREATE ROLE {role} NOLOGIN" for role in ROLES if role not in known]
+    needed.append(f"GRANT {', '.join(ROLES)} TO CURRENT_USER")
     may = connection.scalar(
         text("SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user")
     )
     if not may:
+        me = connection.scalar(text("SELECT quote_ident(current_user)"))
+        statements = ";\n".join(needed).replace("CURRENT_USER", str(me))
         raise DatabaseUnusable(
-            "This database user may not create roles. Ask an administrator to run, "
-            f"connected as a superuser, once:\n\n{ROLES_SQL}"
-            f"\n(with the user's name in place of CURRENT_USER)"
+            "This database user lacks roles that only an administrator can give. Ask one to run, "
+            f"once:\n\n{statements};\n"
         )
-    for statement in filter(str.strip, ROLES_SQL.split(";")):
+    for statement in needed:
         connection.execute(text(statement))
 
 

@@ -68,11 +68,11 @@ async def examine(
     )
     if found.problems:
         first = found.problems[0]
-        more = f" and {found.problem_count - 1} more" if found.problem_count > 1 else ""
+        others = found.problem_count - 1
+        more = f" And {others} more." if others else ""
         where = f", field {first.field}" if first.field else ""
         raise DatasetInvalid(
-            f"Line {first.line}{where}: {first.reason.rstrip('.')}{more}. Mend the file and send "
-            "it again.",
+            f"Line {first.line}{where}: {first.reason}{more} Mend the file and send it again.",
             path=("source",),
             problems=found.problems,
             problem_count=found.problem_count,

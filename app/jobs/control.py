@@ -8,7 +8,6 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.accounts import audit, idempotency
 from app.attempts import queue
-from app.catalog import service as catalog
 from app.core import clock
 from app.core.actor import Actor, Role, Scope
 from app.core.errors import Invalid
@@ -56,7 +55,7 @@ async def resume(session: AsyncSession, actor: Actor, id: str) -> Job:
     job = await _locked(session, actor, id)
     if job.status == JobStatus.PAUSED:
         audit.record(session, actor, "job.resumed", id)
-        await requeue(session, actor, job)
+        await requeue(session, job)
         return job
     if job.requested_action in (RequestedAction.PAUSE, RequestedAction.RESUME):
         if job.requested_action == RequestedAction.PAUSE:
@@ -103,7 +102,7 @@ async def restart(
         before={"status": job.status, "error": job.error},
         after={"fromScratch": from_scratch},
     )
-    labels = await catalog.labels_for(session, actor, job.hardware)
+    labels = [job.hardware] if job.hardware else []  # judged when the job was submitted
     await queue.open_attempt(session, job.org_id, id, labels, 0 if from_scratch else None)
     await log.fence(session, id)
     await move(session, job, JobStatus.QUEUED, cause=Cause.RESTART)
@@ -153,8 +152,8 @@ async def delete(session: AsyncSession, actor: Actor, id: str) -> Job:
     return job
 
 
-async def requeue(session: AsyncSession, actor: Actor, job: Job) -> None:
-    labels = await catalog.labels_for(session, actor, job.hardware)
+async def requeue(session: AsyncSession, job: Job) -> None:
+    labels = [job.hardware] if job.hardware else []  # judged when the job was submitted
     await queue.open_attempt(session, job.org_id, job.id, labels)
     await move(session, job, JobStatus.QUEUED)
 

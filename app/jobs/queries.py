@@ -111,6 +111,26 @@ async def page(
     return await JobRepository(session, actor.org_id).page(request, where, order)
 
 
+@dataclass(frozen=True)
+class JobNow:
+    """A job, and a position in its stream that the row is at least as new as."""
+
+    row: Job
+    head: Head
+
+    @property
+    def id(self) -> str:
+        return self.row.id
+
+
+async def now(session: AsyncSession, actor: Actor, wanted: list[str]) -> list[JobNow]:
+    """Positions are read before the rows: an event in between comes again, instead of never."""
+    found = await log.heads(session, wanted)
+    return [
+        JobNow(row, found.get(row.id, Head())) for row in await get_many(session, actor, wanted)
+    ]
+
+
 async def heads(session: AsyncSession, stream_ids: Sequence[str]) -> dict[str, Head]:
     """Where streams end and what they last showed, for many at once."""
     return await log.heads(session, stream_ids)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.accounts import audit, idempotency
@@ -170,11 +169,12 @@ def _hyperparameters(asked: Submission) -> SupervisedHyperparameters:
         return SupervisedHyperparameters.model_validate(asked.hyperparameters)
     except ValidationError as wrong:
         first = wrong.errors()[0]
-        name = str(first["loc"][0])[:60] if first["loc"] else "hyperparameters"
+        name = str(first["loc"][0]) if first["loc"] else "hyperparameters"
         given = repr(first.get("input"))[:80]
+        shown = _camel(name)
         raise HyperparameterInvalid(
-            f"{name}: {_reason(first)}, got {given}.{_allowed(name)}",
-            path=("method", "supervised", "hyperparameters", name),
+            f"{shown}: {first['msg']}, got {given}.{_allowed(name)}",
+            path=("method", "supervised", "hyperparameters", shown),
         ) from wrong
 
 
@@ -188,15 +188,14 @@ def _overlap_warning(lines: Sequence[int]) -> str:
     )
 
 
-def _reason(wrong: ErrorDetails) -> str:
-    return "There is no such setting" if wrong["type"] == "extra_forbidden" else wrong["msg"]
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
 
 
 def _allowed(name: str) -> str:
     known = SupervisedHyperparameters.model_json_schema()["properties"]
-    if name not in known:
-        return "" if name == "hyperparameters" else f" Known: {', '.join(known)}."
-    for option in known[name].get("anyOf", []):
+    for option in known.get(name, {}).get("anyOf", []):
         low = option.get("minimum", option.get("exclusiveMinimum"))
         if low is not None:
             high = f"to {option['maximum']}" if "maximum" in option else "on"

@@ -97,7 +97,7 @@ class ReportingCallback(TrainerCallback):  # type: ignore[misc]  # the library i
         values, non_finite = finite(self._pending)
         self._pending = {}
         counters = ("tokens_per_second", "trained_tokens")
-        self._run.latest |= {name: v for name, v in values.items() if name not in counters}
+        self._run.latest = {name: v for name, v in values.items() if name not in counters}
         self._run.reporter.send(
             Metrics(
                 step=state.global_step,

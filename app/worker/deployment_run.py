@@ -16,8 +16,8 @@ from app.models.tables import Model
 from app.training import manifest
 from app.worker.embedded import prepare_embedded
 from app.worker.lease import Lease
+from app.worker.record import WorkImpossible, Workshop
 from app.worker.servers import Server, ServerBroken, Servers
-from app.worker.training_run import WorkImpossible, Workshop
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,7 @@ class DeploymentRun:
         self._lease = Lease(workshop.database, claim, workshop.settings.lease_seconds)
         self._look = asyncio.Event()
         self._draining = False
+        self._over = False  # the attempt is closed
         self._server: Server | None = None
 
     def look(self) -> None:
@@ -144,13 +145,13 @@ class DeploymentRun:
         """Whether this run is to end; if so, its attempt is closed."""
         if self._lease.lost.is_set():
             raise Fenced(self._claim.subject_id)
-        if await self._undeploy_wanted():
+        if not self._over and await self._undeploy_wanted():
             await self._move(DeploymentStatus.STOPPED, finish="undeployed")
-            return True
-        if self._draining:
+            self._over = True
+        if not self._over and self._draining:
             await self._move(None, finish="released")
-            return True
-        return False
+            self._over = True
+        return self._over
 
     async def _undeploy_wanted(self) -> bool:
         async def read() -> bool:
@@ -207,7 +208,10 @@ class DeploymentRun:
             asyncio.ensure_future(self._lease.lost.wait()),
         ]
         everything = [*waits, ended] if ended else waits
-        await asyncio.wait(everything, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
+        try:
+            await asyncio.wait(everything, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
         self._look.clear()

@@ -1,6 +1,7 @@
 """The worker's loop: claim what is due, run it, report for duty, leave in order."""
 
 import asyncio
+import contextlib
 import logging
 import random
 import socket
@@ -22,8 +23,9 @@ from app.events.doorbell import Doorbell
 from app.files.store import FolderStore
 from app.worker import hardware
 from app.worker.deployment_run import DeploymentRun
+from app.worker.record import Workshop
 from app.worker.servers import Servers
-from app.worker.training_run import TrainingRun, Workshop
+from app.worker.training_run import TrainingRun
 
 log = logging.getLogger(__name__)
 
@@ -74,13 +76,10 @@ class Worker:
                     await self._claim_all()
                 except (*CONNECTION_ERRORS, SQLAlchemyError) as trouble:
                     log.warning("the queue is out of reach: %s", trouble)
-                try:
-                    await asyncio.wait_for(
-                        self._wake.wait(),
-                        _POLL * (0.75 + random.random() / 2),  # noqa: S311 - jitter
-                    )
-                except TimeoutError:
-                    continue
+                # Not wait_for: before Python 3.12 it can lose a cancellation.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_POLL * (0.75 + random.random() / 2)):  # noqa: S311
+                        await self._wake.wait()
             await asyncio.gather(*(task for _, task in self._runs.values()))
         finally:
             reporter.cancel()

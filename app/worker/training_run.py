@@ -3,25 +3,16 @@
 import asyncio
 import hashlib
 import logging
-import shutil
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from app.attempts.queue import Claim
-from app.catalog.base_models import BaseModels
 from app.catalog.errors import BaseModelUnknown
-from app.core import clock
-from app.core.database import Database
-from app.core.settings import Settings
 from app.datasets.tables import DatasetVersion
 from app.events.log import Fenced, NewEvent
 from app.events.types import EventType
-from app.files import service as files
-from app.files.store import FileStore
-from app.jobs import progress, results
 from app.jobs.progress import WorkOrder
 from app.jobs.states import JobStatus, RequestedAction
 from app.training import report
@@ -29,6 +20,7 @@ from app.training.config import SupervisedHyperparameters, TrainingConfig
 from app.worker.embedded import prepare_embedded
 from app.worker.lease import Lease
 from app.worker.process import TrainingProcess, log_tail
+from app.worker.record import JobRecord, WorkImpossible, Workshop, newest_of, start_message
 
 log = logging.getLogger(__name__)
 
@@ -36,28 +28,11 @@ FLUSH_EVERY = 0.25
 FLUSH_AT = 100
 
 
-class WorkImpossible(Exception):
-    """The job cannot be worked on; becomes its error."""
-
-    def __init__(self, code: str, message: str, param: str | None = None) -> None:
-        super().__init__(message)
-        self.error = {"code": code, "message": message, "param": param}
-
-
-@dataclass(frozen=True)
-class Workshop:
-    """What every run of this worker shares."""
-
-    settings: Settings
-    database: Database
-    store: FileStore
-    base_models: BaseModels
-
-
 class TrainingRun:
     def __init__(self, workshop: Workshop, claim: Claim) -> None:
         self._shop, self._claim = workshop, claim
         self._lease = Lease(workshop.database, claim, workshop.settings.lease_seconds)
+        self._record = JobRecord(workshop, claim, self._lease)
         self._look = asyncio.Event()  # somebody may have asked for something
         self._draining = False
         self._process: TrainingProcess | None = None
@@ -76,39 +51,33 @@ class TrainingRun:
 
     async def run(self) -> None:
         try:
-            order = await self._begin()
+            order = await self._record.begin()
             if order is not None:
                 await self._work(order)
         except Fenced:
             log.warning("%s: fenced, leaving it to its new owner", self._claim.subject_id)
         except WorkImpossible as refusal:
-            await self._end(JobStatus.FAILED, "failed", error=refusal.error)
+            await self._record.end(JobStatus.FAILED, "failed", error=refusal.error)
         finally:
             await self._lease.release()
-
-    async def _begin(self) -> WorkOrder | None:
-        async def write() -> WorkOrder | None:
-            async with self._shop.database.transaction(self._claim.org_id) as session:
-                return await progress.begin(session, self._claim)
-
-        return await self._lease.insist(write)
 
     async def _work(self, order: WorkOrder) -> None:
         if order.job.status in (JobStatus.PENDING, JobStatus.QUEUED):
             if order.job.status == JobStatus.PENDING:
-                await self._reached(JobStatus.VALIDATING)
+                await self._record.reached(JobStatus.VALIDATING)
             await self._check_bytes(order.training)
             if order.validation:
                 await self._check_bytes(order.validation)
         config = await self._configure(order)
         if order.job.status == JobStatus.PENDING:
-            await self._reached(JobStatus.QUEUED)
+            await self._record.reached(JobStatus.QUEUED)
         self._process = await TrainingProcess.start(config)
         watcher = asyncio.create_task(self._watch(), name=f"watch-{self._claim.subject_id}")
         try:
             ending = await self._listen(self._process)
         finally:
             watcher.cancel()
+            await asyncio.gather(watcher, return_exceptions=True)
             self._process.kill()
             await self._process.wait()
         await self._conclude(order, config, ending)
@@ -138,7 +107,7 @@ class TrainingRun:
             async for said in prepare_embedded(shop.base_models.embedded_folder):
                 if said.failed:
                     raise WorkImpossible("base_model_unavailable", said.message, "model")
-                await self._say("info", said.message)
+                await self._record.say("info", said.message)
         data_dir = shop.settings.data_dir.resolve()
         checkpoint, validation = order.checkpoint, order.validation
         return TrainingConfig(
@@ -167,18 +136,23 @@ class TrainingRun:
         assert process is not None  # noqa: S101 - started by the caller
         asked_at: float | None = None
         while True:
-            lost = asyncio.create_task(self._lease.lost.wait())
-            looked = asyncio.create_task(self._look.wait())
-            await asyncio.wait({lost, looked}, timeout=1, return_when=asyncio.FIRST_COMPLETED)
-            lost.cancel()
-            looked.cancel()
+            waits = [
+                asyncio.create_task(self._lease.lost.wait()),
+                asyncio.create_task(self._look.wait()),
+            ]
+            try:
+                await asyncio.wait(waits, timeout=1, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
+                await asyncio.gather(*waits, return_exceptions=True)
             self._look.clear()
             if self._lease.lost.is_set():
                 process.kill()
                 return
             if self._draining:
                 asked_at = asked_at or time.monotonic()
-            elif (wish := await self._wish()) and wish != self._asked:
+            elif (wish := await self._record.wish()) and wish != self._asked:
                 if self._asked is None:
                     process.ask_to_leave()
                     asked_at = time.monotonic()
@@ -187,13 +161,6 @@ class TrainingRun:
             if asked_at is not None and time.monotonic() - asked_at > grace:
                 process.kill()
                 return
-
-    async def _wish(self) -> RequestedAction | None:
-        async def read() -> RequestedAction | None:
-            async with self._shop.database.transaction(self._claim.org_id) as session:
-                return await progress.wish(session, self._claim)
-
-        return await self._lease.insist(read)
 
     async def _listen(self, process: TrainingProcess) -> report.Report | None:
         """Turn reports into events, in batches; returns the last word, if there was one."""
@@ -204,24 +171,26 @@ class TrainingRun:
             for said in batch:
                 match said:
                     case report.Metrics():
-                        event = self._metrics(said)
+                        event = self._record.metrics(said)
                         events.append(event)
-                        latest = _latest(said, event, self._claim.number)
+                        latest = newest_of(said, event, self._claim.number)
                     case report.Message():
                         data = {"level": said.level, "message": said.message}
-                        events.append(self._event(EventType.MESSAGE, data))
+                        events.append(self._record.event(EventType.MESSAGE, data))
                     case report.Started():
-                        await self._flush(events, latest)
+                        await self._record.flush(events, latest)
                         events, latest = [], None
-                        await self._reached(JobStatus.RUNNING, resolved=said.resolved.model_dump())
-                        events.append(self._event(EventType.MESSAGE, _started(said)))
+                        await self._record.reached(
+                            JobStatus.RUNNING, resolved=said.resolved.model_dump()
+                        )
+                        events.append(self._record.event(EventType.MESSAGE, start_message(said)))
                     case report.Checkpoint():
-                        await self._flush(events, latest)
+                        await self._record.flush(events, latest)
                         events, latest = [], None
-                        await self._checkpoint(said)
+                        await self._record.checkpoint(said)
                     case _:
                         ending = said
-            await self._flush(events, latest)
+            await self._record.flush(events, latest)
         return ending
 
     async def _conclude(
@@ -231,11 +200,11 @@ class TrainingRun:
             raise Fenced(self._claim.subject_id)
         match ending:
             case report.Finished():
-                await self._succeed(order, ending)
+                await self._record.succeed(order, ending)
             case report.Failed():
                 log.warning("%s failed: %s", order.job.id, log_tail(config.run_dir))
                 error = {"code": ending.code, "message": ending.message, "param": ending.param}
-                await self._end(JobStatus.FAILED, "failed", error=error)
+                await self._record.end(JobStatus.FAILED, "failed", error=error)
             case _:
                 await self._stopped(order, config, ending)
 
@@ -243,144 +212,18 @@ class TrainingRun:
         self, order: WorkOrder, config: TrainingConfig, ending: report.Report | None
     ) -> None:
         """It left without finishing: because it was asked to, or because it died."""
-        wish = await self._wish()
+        wish = await self._record.wish()
         if wish is RequestedAction.CANCEL:
-            await self._end(JobStatus.CANCELLED, "cancelled")
+            await self._record.end(JobStatus.CANCELLED, "cancelled")
         elif wish is not None and ending is not None:
-            await self._end(JobStatus.PAUSED, "paused")
+            await self._record.end(JobStatus.PAUSED, "paused")
         elif self._draining:
-            await self._hand_back("released", "The worker left; another goes on.")
+            await self._record.hand_back("released", "The worker left; another goes on.")
         else:
             log.error(
                 "the training process of %s died:\n%s", order.job.id, log_tail(config.run_dir)
             )
-            await self._hand_back("lost", "The training process died; the job goes on.")
-
-    async def _succeed(self, order: WorkOrder, said: report.Finished) -> None:
-        claim, shop = self._claim, self._shop
-
-        async def write() -> None:
-            async with shop.database.transaction(claim.org_id) as session:
-                content = await results.metrics_csv(session, claim.subject_id)
-                stored = await shop.store.put(claim.org_id, files.one_chunk(content), len(content))
-                file = await files.add_result(
-                    session, claim.org_id, order.job.project_id, stored, "metrics.csv"
-                )
-                worked = await progress.seconds_worked(session, claim)
-                await progress.succeed(
-                    session,
-                    claim,
-                    step=said.step,
-                    kind=said.kind,
-                    path=self._relative(said.model_path),
-                    manifest_sha256=said.manifest_sha256,
-                    size_bytes=said.size_bytes,
-                    trained_tokens=said.trained_tokens,
-                    result_file_id=file.id,
-                    cost=round(worked / 3600 * shop.settings.hourly_cost, 4),
-                )
-
-        await self._lease.insist(write)
-        async with shop.database.transaction(claim.org_id) as session:
-            gone = await progress.prune_checkpoints(session, claim, shop.settings.checkpoints_kept)
-        for path in gone:
-            shutil.rmtree(shop.settings.data_dir / path, ignore_errors=True)
-
-    async def _checkpoint(self, said: report.Checkpoint) -> None:
-        async def write() -> None:
-            async with self._shop.database.transaction(self._claim.org_id) as session:
-                await progress.add_checkpoint(
-                    session,
-                    self._claim,
-                    step=said.step,
-                    path=self._relative(said.path),
-                    manifest_sha256=said.manifest_sha256,
-                    size_bytes=said.size_bytes,
-                    metrics=said.metrics,
-                )
-
-        await self._lease.insist(write)
-
-    async def _flush(self, events: list[NewEvent], latest: dict[str, Any] | None) -> None:
-        if not events:
-            return
-        tried = False
-
-        async def write() -> None:
-            nonlocal tried
-            async with self._shop.database.transaction(self._claim.org_id) as session:
-                if tried and await progress.reported(session, self._claim, events[0]):
-                    return
-                tried = True
-                await progress.report(session, self._claim, events, latest)
-
-        await self._lease.insist(write)
-
-    async def _reached(self, status: JobStatus, resolved: dict[str, Any] | None = None) -> None:
-        async def write() -> None:
-            async with self._shop.database.transaction(self._claim.org_id) as session:
-                await progress.reached(session, self._claim, status, resolved=resolved)
-
-        await self._lease.insist(write)
-
-    async def _end(
-        self, status: JobStatus, outcome: str, error: dict[str, Any] | None = None
-    ) -> None:
-        async def write() -> None:
-            async with self._shop.database.transaction(self._claim.org_id) as session:
-                await progress.end(session, self._claim, status, outcome=outcome, error=error)
-
-        await self._lease.insist(write)
-
-    async def _hand_back(self, outcome: str, message: str) -> None:
-        async def write() -> None:
-            async with self._shop.database.transaction(self._claim.org_id) as session:
-                await progress.hand_back(session, self._claim, outcome, message)
-
-        await self._lease.insist(write)
-
-    async def _say(self, level: str, message: str) -> None:
-        data = {"level": level, "message": message}
-        await self._flush([self._event(EventType.MESSAGE, data)], None)
-
-    def _metrics(self, said: report.Metrics) -> NewEvent:
-        data: dict[str, Any] = {"epoch": said.epoch, "values": said.values}
-        if said.non_finite:
-            data["nonFinite"] = said.non_finite
-        return self._event(EventType.METRICS, data, said.step)
-
-    def _event(self, type: str, data: dict[str, Any], step: int | None = None) -> NewEvent:
-        return NewEvent(type, data, step, self._claim.number, clock.now())
-
-    def _relative(self, path: str) -> str:
-        return str(Path(path).resolve().relative_to(self._shop.settings.data_dir.resolve()))
-
-
-def _started(said: report.Started) -> dict[str, Any]:
-    return {
-        "level": "info",
-        "message": f"Training on {said.training_cases} cases, {said.training_tokens} tokens an "
-        f"epoch: {said.total_steps} steps, {said.device}, {said.dtype}.",
-        "versions": said.versions,
-        "device": said.device,
-        "dtype": said.dtype,
-        "threads": said.threads,
-        "trainingTokens": said.training_tokens,
-        "truncatedCases": said.truncated_cases,
-    }
-
-
-def _latest(said: report.Metrics, event: NewEvent, attempt: int) -> dict[str, Any]:
-    assert event.at is not None  # noqa: S101 - set where it was made
-    return {
-        "attempt": attempt,
-        "step": said.step,
-        "epoch": said.epoch,
-        "at": event.at.isoformat(),
-        "values": said.values,
-        "nonFinite": said.non_finite,
-        "progress": said.progress.model_dump(),
-    }
+            await self._record.hand_back("lost", "The training process died; the job goes on.")
 
 
 def _sha256(path: Path) -> str:

@@ -7,9 +7,9 @@ Revises:
 import re
 
 import sqlalchemy as sa
-import sqlmodel
 from alembic import op
 from sqlalchemy.dialects import postgresql
+from sqlmodel.sql.sqltypes import AutoString, UTCDateTime
 
 revision = "the_spine"
 down_revision = None
@@ -58,20 +58,20 @@ TRANSITIONS = [
 def upgrade() -> None:
     op.create_table(
         "attempts",
-        sa.Column("org_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("subject_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("org_id", AutoString(), nullable=False),
+        sa.Column("id", AutoString(), nullable=False),
+        sa.Column("subject_id", AutoString(), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
-        sa.Column("labels", postgresql.ARRAY(sqlmodel.sql.sqltypes.AutoString()), nullable=False),
-        sa.Column("due_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
-        sa.Column("lease_until", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True),
-        sa.Column("worker_id", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
+        sa.Column("labels", postgresql.ARRAY(AutoString()), nullable=False),
+        sa.Column("due_at", UTCDateTime(), nullable=False),
+        sa.Column("lease_until", UTCDateTime(), nullable=True),
+        sa.Column("worker_id", AutoString(), nullable=True),
         sa.Column("epoch", sa.Integer(), nullable=True),
         sa.Column("from_step", sa.Integer(), nullable=True),
-        sa.Column("outcome", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
-        sa.Column("created_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
-        sa.Column("started_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True),
-        sa.Column("finished_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True),
+        sa.Column("outcome", AutoString(), nullable=True),
+        sa.Column("created_at", UTCDateTime(), nullable=False),
+        sa.Column("started_at", UTCDateTime(), nullable=True),
+        sa.Column("finished_at", UTCDateTime(), nullable=True),
         sa.PrimaryKeyConstraint("org_id", "id"),
     )
     op.create_index(
@@ -93,34 +93,34 @@ def upgrade() -> None:
     )
     op.create_table(
         "audit",
-        sa.Column("org_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
-        sa.Column("project_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("member_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("key_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("request_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("action", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("object_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("org_id", AutoString(), nullable=False),
+        sa.Column("id", AutoString(), nullable=False),
+        sa.Column("at", UTCDateTime(), nullable=False),
+        sa.Column("project_id", AutoString(), nullable=False),
+        sa.Column("member_id", AutoString(), nullable=False),
+        sa.Column("key_id", AutoString(), nullable=False),
+        sa.Column("request_id", AutoString(), nullable=False),
+        sa.Column("action", AutoString(), nullable=False),
+        sa.Column("object_id", AutoString(), nullable=False),
         sa.Column(
             "before", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True
         ),
         sa.Column(
             "after", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True
         ),
-        sa.Column("reason", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
+        sa.Column("reason", AutoString(), nullable=True),
         sa.PrimaryKeyConstraint("org_id", "id"),
     )
     op.create_index("audit_by_object", "audit", ["org_id", "object_id"], unique=False)
     op.create_table(
         "events",
-        sa.Column("stream_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("stream_id", AutoString(), nullable=False),
         sa.Column("seq", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("org_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("org_id", AutoString(), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=True),
-        sa.Column("type", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("type", AutoString(), nullable=False),
         sa.Column("step", sa.Integer(), nullable=True),
-        sa.Column("at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
+        sa.Column("at", UTCDateTime(), nullable=False),
         sa.Column("data", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.PrimaryKeyConstraint("stream_id", "seq"),
     )
@@ -133,41 +133,41 @@ def upgrade() -> None:
     )
     op.create_table(
         "idempotency",
-        sa.Column("org_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("project_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("key", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("verb", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("input_hash", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("object_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("created_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
+        sa.Column("org_id", AutoString(), nullable=False),
+        sa.Column("project_id", AutoString(), nullable=False),
+        sa.Column("key", AutoString(), nullable=False),
+        sa.Column("verb", AutoString(), nullable=False),
+        sa.Column("input_hash", AutoString(), nullable=False),
+        sa.Column("object_id", AutoString(), nullable=False),
+        sa.Column("created_at", UTCDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("org_id", "project_id", "key"),
     )
     op.create_table(
         "installation",
         sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("created_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
+        sa.Column("created_at", UTCDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_table(
         "job_transitions",
-        sa.Column("before", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("after", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("cause", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("before", AutoString(), nullable=False),
+        sa.Column("after", AutoString(), nullable=False),
+        sa.Column("cause", AutoString(), nullable=False),
         sa.PrimaryKeyConstraint("before", "after", "cause"),
     )
     op.create_table(
         "organizations",
-        sa.Column("id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("name", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("slug", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("created_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
+        sa.Column("id", AutoString(), nullable=False),
+        sa.Column("name", AutoString(), nullable=False),
+        sa.Column("slug", AutoString(), nullable=False),
+        sa.Column("created_at", UTCDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("slug"),
     )
     op.create_table(
         "streams",
-        sa.Column("stream_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("org_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("stream_id", AutoString(), nullable=False),
+        sa.Column("org_id", AutoString(), nullable=False),
         sa.Column("last_seq", sa.BigInteger(), nullable=False),
         sa.Column("epoch", sa.Integer(), nullable=False),
         sa.Column(
@@ -177,18 +177,18 @@ def upgrade() -> None:
     )
     op.create_table(
         "workers",
-        sa.Column("id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("host", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("labels", postgresql.ARRAY(sqlmodel.sql.sqltypes.AutoString()), nullable=False),
+        sa.Column("id", AutoString(), nullable=False),
+        sa.Column("host", AutoString(), nullable=False),
+        sa.Column("labels", postgresql.ARRAY(AutoString()), nullable=False),
         sa.Column("hardware", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-        sa.Column("started_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
-        sa.Column("last_seen_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
+        sa.Column("started_at", UTCDateTime(), nullable=False),
+        sa.Column("last_seen_at", UTCDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_table(
         "blobs",
-        sa.Column("org_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("sha256", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("org_id", AutoString(), nullable=False),
+        sa.Column("sha256", AutoString(), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("references", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(
@@ -199,11 +199,11 @@ def upgrade() -> None:
     )
     op.create_table(
         "members",
-        sa.Column("org_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("name", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("role", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("created_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
+        sa.Column("org_id", AutoString(), nullable=False),
+        sa.Column("id", AutoString(), nullable=False),
+        sa.Column("name", AutoString(), nullable=False),
+        sa.Column("role", AutoString(), nullable=False),
+        sa.Column("created_at", UTCDateTime(), nullable=False),
         sa.CheckConstraint("role IN ('member', 'admin', 'owner')", name="members_role"),
         sa.ForeignKeyConstraint(
             ["org_id"],
@@ -213,10 +213,10 @@ def upgrade() -> None:
     )
     op.create_table(
         "projects",
-        sa.Column("org_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("name", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("created_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
+        sa.Column("org_id", AutoString(), nullable=False),
+        sa.Column("id", AutoString(), nullable=False),
+        sa.Column("name", AutoString(), nullable=False),
+        sa.Column("created_at", UTCDateTime(), nullable=False),
         sa.ForeignKeyConstraint(
             ["org_id"],
             ["organizations.id"],
@@ -225,18 +225,18 @@ def upgrade() -> None:
     )
     op.create_table(
         "api_keys",
-        sa.Column("org_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("project_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("member_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("name", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("prefix", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("hash", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("scopes", postgresql.ARRAY(sqlmodel.sql.sqltypes.AutoString()), nullable=False),
-        sa.Column("created_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
-        sa.Column("expires_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True),
-        sa.Column("revoked_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True),
-        sa.Column("last_used_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True),
+        sa.Column("org_id", AutoString(), nullable=False),
+        sa.Column("id", AutoString(), nullable=False),
+        sa.Column("project_id", AutoString(), nullable=False),
+        sa.Column("member_id", AutoString(), nullable=False),
+        sa.Column("name", AutoString(), nullable=False),
+        sa.Column("prefix", AutoString(), nullable=False),
+        sa.Column("hash", AutoString(), nullable=False),
+        sa.Column("scopes", postgresql.ARRAY(AutoString()), nullable=False),
+        sa.Column("created_at", UTCDateTime(), nullable=False),
+        sa.Column("expires_at", UTCDateTime(), nullable=True),
+        sa.Column("revoked_at", UTCDateTime(), nullable=True),
+        sa.Column("last_used_at", UTCDateTime(), nullable=True),
         sa.ForeignKeyConstraint(
             ["org_id", "member_id"],
             ["members.org_id", "members.id"],
@@ -250,12 +250,12 @@ def upgrade() -> None:
     )
     op.create_table(
         "datasets",
-        sa.Column("org_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("project_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("name", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("description", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
-        sa.Column("created_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
+        sa.Column("org_id", AutoString(), nullable=False),
+        sa.Column("id", AutoString(), nullable=False),
+        sa.Column("project_id", AutoString(), nullable=False),
+        sa.Column("name", AutoString(), nullable=False),
+        sa.Column("description", AutoString(), nullable=True),
+        sa.Column("created_at", UTCDateTime(), nullable=False),
         sa.ForeignKeyConstraint(
             ["org_id", "project_id"],
             ["projects.org_id", "projects.id"],
@@ -265,14 +265,14 @@ def upgrade() -> None:
     op.create_index("datasets_by_age", "datasets", ["org_id", "created_at", "id"], unique=False)
     op.create_table(
         "files",
-        sa.Column("org_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("project_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("filename", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("purpose", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("sha256", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("org_id", AutoString(), nullable=False),
+        sa.Column("id", AutoString(), nullable=False),
+        sa.Column("project_id", AutoString(), nullable=False),
+        sa.Column("filename", AutoString(), nullable=False),
+        sa.Column("purpose", AutoString(), nullable=False),
+        sa.Column("sha256", AutoString(), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
-        sa.Column("created_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
+        sa.Column("created_at", UTCDateTime(), nullable=False),
         sa.ForeignKeyConstraint(
             ["org_id", "project_id"],
             ["projects.org_id", "projects.id"],
@@ -282,20 +282,20 @@ def upgrade() -> None:
     op.create_index("files_by_age", "files", ["org_id", "created_at", "id"], unique=False)
     op.create_table(
         "models",
-        sa.Column("org_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("project_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("name", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("provider", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("base_model", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("job_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("org_id", AutoString(), nullable=False),
+        sa.Column("id", AutoString(), nullable=False),
+        sa.Column("project_id", AutoString(), nullable=False),
+        sa.Column("name", AutoString(), nullable=False),
+        sa.Column("provider", AutoString(), nullable=False),
+        sa.Column("base_model", AutoString(), nullable=False),
+        sa.Column("job_id", AutoString(), nullable=False),
         sa.Column("step", sa.Integer(), nullable=True),
-        sa.Column("kind", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("path", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("manifest_sha256", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("kind", AutoString(), nullable=False),
+        sa.Column("path", AutoString(), nullable=False),
+        sa.Column("manifest_sha256", AutoString(), nullable=False),
         sa.Column("size_bytes", sa.BigInteger(), nullable=False),
-        sa.Column("created_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
-        sa.Column("deleted_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True),
+        sa.Column("created_at", UTCDateTime(), nullable=False),
+        sa.Column("deleted_at", UTCDateTime(), nullable=True),
         sa.ForeignKeyConstraint(
             ["org_id", "project_id"],
             ["projects.org_id", "projects.id"],
@@ -306,17 +306,17 @@ def upgrade() -> None:
     op.create_index("models_by_name", "models", ["org_id", "name"], unique=True)
     op.create_table(
         "dataset_versions",
-        sa.Column("org_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("dataset_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("org_id", AutoString(), nullable=False),
+        sa.Column("id", AutoString(), nullable=False),
+        sa.Column("dataset_id", AutoString(), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
-        sa.Column("description", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
-        sa.Column("file_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("sha256", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("format", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("description", AutoString(), nullable=True),
+        sa.Column("file_id", AutoString(), nullable=False),
+        sa.Column("sha256", AutoString(), nullable=False),
+        sa.Column("format", AutoString(), nullable=False),
         sa.Column("case_count", sa.Integer(), nullable=False),
         sa.Column("report", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-        sa.Column("created_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
+        sa.Column("created_at", UTCDateTime(), nullable=False),
         sa.ForeignKeyConstraint(
             ["org_id", "dataset_id"],
             ["datasets.org_id", "datasets.id"],
@@ -335,20 +335,20 @@ def upgrade() -> None:
     )
     op.create_table(
         "deployments",
-        sa.Column("org_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("project_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("model_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("status", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("requested_action", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
-        sa.Column("hardware", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
-        sa.Column("endpoint", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
+        sa.Column("org_id", AutoString(), nullable=False),
+        sa.Column("id", AutoString(), nullable=False),
+        sa.Column("project_id", AutoString(), nullable=False),
+        sa.Column("model_id", AutoString(), nullable=False),
+        sa.Column("status", AutoString(), nullable=False),
+        sa.Column("requested_action", AutoString(), nullable=True),
+        sa.Column("hardware", AutoString(), nullable=True),
+        sa.Column("endpoint", AutoString(), nullable=True),
         sa.Column(
             "error", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True
         ),
-        sa.Column("created_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
-        sa.Column("ready_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True),
-        sa.Column("stopped_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True),
+        sa.Column("created_at", UTCDateTime(), nullable=False),
+        sa.Column("ready_at", UTCDateTime(), nullable=True),
+        sa.Column("stopped_at", UTCDateTime(), nullable=True),
         sa.CheckConstraint(
             "requested_action IS NULL OR requested_action = 'undeploy'",
             name="deployments_requested_action",
@@ -379,28 +379,28 @@ def upgrade() -> None:
     )
     op.create_table(
         "jobs",
-        sa.Column("org_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("project_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("owner_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("name", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("description", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
-        sa.Column("status", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("requested_action", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
-        sa.Column("provider", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("provider_job_id", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
-        sa.Column("provider_status", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
-        sa.Column("evidence_source", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
-        sa.Column("evidence_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True),
-        sa.Column("base_model", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("method", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("org_id", AutoString(), nullable=False),
+        sa.Column("id", AutoString(), nullable=False),
+        sa.Column("project_id", AutoString(), nullable=False),
+        sa.Column("owner_id", AutoString(), nullable=False),
+        sa.Column("name", AutoString(), nullable=False),
+        sa.Column("description", AutoString(), nullable=True),
+        sa.Column("status", AutoString(), nullable=False),
+        sa.Column("requested_action", AutoString(), nullable=True),
+        sa.Column("provider", AutoString(), nullable=False),
+        sa.Column("provider_job_id", AutoString(), nullable=True),
+        sa.Column("provider_status", AutoString(), nullable=True),
+        sa.Column("evidence_source", AutoString(), nullable=True),
+        sa.Column("evidence_at", UTCDateTime(), nullable=True),
+        sa.Column("base_model", AutoString(), nullable=False),
+        sa.Column("method", AutoString(), nullable=False),
         sa.Column("hyperparameters", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column(
             "resolved", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True
         ),
-        sa.Column("training_version_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("validation_version_id", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
-        sa.Column("suffix", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
+        sa.Column("training_version_id", AutoString(), nullable=False),
+        sa.Column("validation_version_id", AutoString(), nullable=True),
+        sa.Column("suffix", AutoString(), nullable=True),
         sa.Column("seed", sa.BigInteger(), nullable=False),
         sa.Column("metadata", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column(
@@ -408,22 +408,20 @@ def upgrade() -> None:
             postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
             nullable=True,
         ),
-        sa.Column("hardware", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
+        sa.Column("hardware", AutoString(), nullable=True),
         sa.Column("trained_tokens", sa.BigInteger(), nullable=True),
         sa.Column("estimated_cost", sa.Float(), nullable=True),
         sa.Column("cost", sa.Float(), nullable=True),
         sa.Column(
             "error", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True
         ),
-        sa.Column("model_id", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
-        sa.Column(
-            "result_file_ids", postgresql.ARRAY(sqlmodel.sql.sqltypes.AutoString()), nullable=False
-        ),
-        sa.Column("created_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
-        sa.Column("started_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True),
-        sa.Column("finished_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True),
-        sa.Column("updated_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
-        sa.Column("deleted_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True),
+        sa.Column("model_id", AutoString(), nullable=True),
+        sa.Column("result_file_ids", postgresql.ARRAY(AutoString()), nullable=False),
+        sa.Column("created_at", UTCDateTime(), nullable=False),
+        sa.Column("started_at", UTCDateTime(), nullable=True),
+        sa.Column("finished_at", UTCDateTime(), nullable=True),
+        sa.Column("updated_at", UTCDateTime(), nullable=False),
+        sa.Column("deleted_at", UTCDateTime(), nullable=True),
         sa.CheckConstraint(
             "requested_action IS NULL OR requested_action IN ('pause', 'resume', 'cancel')",
             name="jobs_requested_action",
@@ -455,16 +453,16 @@ def upgrade() -> None:
     op.create_index("jobs_by_update", "jobs", ["org_id", "updated_at", "id"], unique=False)
     op.create_table(
         "checkpoints",
-        sa.Column("org_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("job_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("org_id", AutoString(), nullable=False),
+        sa.Column("id", AutoString(), nullable=False),
+        sa.Column("job_id", AutoString(), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("step", sa.Integer(), nullable=False),
-        sa.Column("path", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("manifest_sha256", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("path", AutoString(), nullable=False),
+        sa.Column("manifest_sha256", AutoString(), nullable=False),
         sa.Column("size_bytes", sa.BigInteger(), nullable=False),
         sa.Column("metrics", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-        sa.Column("created_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
+        sa.Column("created_at", UTCDateTime(), nullable=False),
         sa.ForeignKeyConstraint(
             ["org_id", "job_id"],
             ["jobs.org_id", "jobs.id"],

@@ -1,3 +1,5 @@
+"""Every document the CLI sends is valid by the schema."""
+
 from pathlib import Path
 
 import pytest

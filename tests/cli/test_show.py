@@ -1,3 +1,5 @@
+"""How things look in a terminal."""
+
 from app.cli import show
 
 

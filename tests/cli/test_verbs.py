@@ -1,3 +1,5 @@
+"""The product's verbs, against a stand-in of the API."""
+
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,7 +101,7 @@ def test_submitting_sends_files_numbers_and_pairs(server: StandIn, tmp_path: Pat
     input = server.asked[-1]["variables"]["input"]
     assert (input["trainingFile"], input["validationData"]) == ("file_1", "dsv_9")
     assert input["method"]["supervised"]["hyperparameters"] == {
-        "n_epochs": 3, "learning_rate": "auto", "lora_rank": 8, "adapter": "full",
+        "nEpochs": 3, "learningRate": "auto", "loraRank": 8, "adapter": "FULL",
     }  # fmt: skip
     assert input["metadata"] == [{"key": "team", "value": "a=b"}]
     assert input["seed"] == "7"

@@ -1,3 +1,5 @@
+"""The resuming client misses nothing and repeats nothing, whatever breaks."""
+
 import asyncio
 import random
 import socket as sockets

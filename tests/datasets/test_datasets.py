@@ -75,7 +75,7 @@ async def test_a_broken_line_is_named_with_field_and_reason_and_nothing_is_made(
         (8, ""),
     ]
     assert error["message"].startswith("Line 7, field messages[0].role: Must be one of system")
-    assert "and 1 more" in error["message"]
+    assert "And 1 more." in error["message"]
     assert await all_rows(database_url, tenant.actor.org_id) == before
 
 

@@ -14,11 +14,11 @@ pytestmark = [pytest.mark.train, pytest.mark.timeout(400)]
 
 STEPS = 120
 HYPERPARAMETERS = {
-    "n_epochs": 20,
-    "batch_size": 4,
-    "learning_rate": 0.003,
-    "checkpoint_interval": 10,
-    "eval_interval": 40,
+    "nEpochs": 20,
+    "batchSize": 4,
+    "learningRate": 0.003,
+    "checkpointInterval": 10,
+    "evalInterval": 40,
 }
 
 

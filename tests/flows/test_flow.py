@@ -71,7 +71,7 @@ async def test_a_dead_server_process_is_brought_up_again(owner: Api, stack: Stac
     job = await owner.job_id(
         baseModel=TINY,
         trainingFile=await owner.upload(chat_lines(12)),
-        method={"supervised": {"hyperparameters": {"n_epochs": 1}}},
+        method={"supervised": {"hyperparameters": {"nEpochs": 1}}},
     )
     model: Any = (await until(owner, job, "SUCCEEDED"))["model"]
     deployment = await deploy(owner, model["id"])

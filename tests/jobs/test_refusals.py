@@ -121,7 +121,7 @@ async def test_a_bad_field_is_refused_without_a_trace(
         {"method": None},
         {"method": {"supervised": {}}},
         {"method": {"supervised": {"hyperparameters": None}}},
-        {"method": {"supervised": {"hyperparameters": {"nEpochs": "auto", "adapter": "full"}}}},
+        {"method": {"supervised": {"hyperparameters": {"nEpochs": "auto", "adapter": "FULL"}}}},
     ],
 )
 async def test_the_limits_themselves_are_allowed(api: Api, fields: dict[str, Any]) -> None:

@@ -1,3 +1,5 @@
+"""A serving process with small models of its own."""
+
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path

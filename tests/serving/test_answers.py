@@ -1,3 +1,5 @@
+"""What deployed models answer."""
+
 import asyncio
 from pathlib import Path
 from typing import Any

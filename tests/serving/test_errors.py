@@ -1,3 +1,5 @@
+"""What the serving process refuses, and how."""
+
 import asyncio
 from pathlib import Path
 from typing import Any

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training_helpers import Start, Training, base_config, run_module, write_rows
+
+from tests.training.training_helpers import Start, Training, base_config, run_module, write_rows
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training_helpers import write_rows
 
 from app.training.data import encode, read_cases
 from app.training.errors import TrainingFailed
+from tests.training.training_helpers import write_rows
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(300)]
 

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training_helpers import Start, sha256, write_rows
 
 from app.training.config import TrainingConfig, resolve
 from app.training.environment import environment
 from app.training.errors import TrainingFailed
 from app.training.manifest import Manifest, RunEnvironment, seal, verify
 from app.training.report import finite, parse
+from tests.training.training_helpers import Start, sha256, write_rows
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(300)]
 

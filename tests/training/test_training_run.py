@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training_helpers import Start, sha256, with_validation, write_rows
 
 from app.training.manifest import verify
 from app.training.report import Checkpoint, Metrics, Progress, Started
+from tests.training.training_helpers import Start, sha256, with_validation, write_rows
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(300)]
 

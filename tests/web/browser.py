@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
@@ -127,6 +128,14 @@ class Tab:
         text = await self.evaluate("document.body.innerText")
         raise AssertionError(f"never true: {script}\n{self.problems}\n{text}")
 
+    async def sent(self, text: str, timeout: float = 30) -> None:
+        """Waits until a message with this text has gone out over a WebSocket."""
+        async with asyncio.timeout(timeout):
+            while True:
+                if any(text in frame for frame in self.frames):
+                    return
+                await asyncio.sleep(0.02)
+
     async def click(self, selector: str) -> None:
         """With real mouse events: some of the page's menus open on pointer-down only."""
         place = f"document.querySelector({json.dumps(selector)})"
@@ -151,6 +160,13 @@ class Tab:
     async def screenshot(self, path: Path) -> None:
         answer = await self.call("Page.captureScreenshot", format="png")
         path.write_bytes(base64.b64decode(answer["data"]))
+
+    def assert_stayed_home(self, url: str) -> None:
+        """It asked nobody but this origin, and nothing went wrong."""
+        asked = [urlsplit(one) for one in [*self.requests, *self.sockets]]
+        hosts = {one.netloc for one in asked if one.scheme != "data"}
+        assert hosts == {urlsplit(url).netloc}
+        assert self.problems == []
 
     async def close(self) -> None:
         self._reader.cancel()

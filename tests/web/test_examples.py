@@ -15,7 +15,7 @@ from graphql import (
 )
 from graphql.execution.values import get_variable_values
 
-from app.web.routes import STATIC
+from app.web.pages import STATIC
 
 BOOK: dict[str, Any] = json.loads((STATIC / "graphiql" / "examples.json").read_text("utf-8"))
 EXAMPLES: dict[str, dict[str, Any]] = {each["title"]: each for each in BOOK["examples"]}

@@ -1,7 +1,5 @@
 """The GraphiQL page in a real browser, against a small service of our own."""
 
-from urllib.parse import urlsplit
-
 import pytest
 
 from tests.web.browser import Tab, find_chromium
@@ -20,15 +18,6 @@ VARIABLES = (
     ".map(l => l.textContent).join('').replaceAll('\\u00a0', ' ')"
 )
 NUMBER = f'Number(/"number": (\\d+)/.exec({SHOWN})?.[1] ?? 0)'
-
-
-def assert_stayed_home(tab: Tab, service: StandIn) -> None:
-    home = urlsplit(service.url).netloc
-    asked = [*tab.requests, *tab.sockets]
-    strangers = [url for url in asked if urlsplit(url).scheme != "data"]
-    assert strangers
-    assert [url for url in strangers if urlsplit(url).netloc != home] == []
-    assert tab.problems == []
 
 
 async def opened(tab: Tab, service: StandIn, fragment: str = f"#key={KEY}") -> None:
@@ -58,7 +47,7 @@ async def test_the_key_moves_from_the_fragment_into_the_session(tab: Tab, servic
     assert KEY not in await tab.evaluate("document.documentElement.outerHTML")
     assert KEY in [headers.get("X-API-Key") for headers in tab.headers]
     assert not any(KEY in url for url in tab.requests)
-    assert_stayed_home(tab, service)
+    tab.assert_stayed_home(service.url)
 
 
 async def test_without_a_key_it_asks_and_can_forget(tab: Tab, service: StandIn) -> None:
@@ -80,7 +69,7 @@ async def test_without_a_key_it_asks_and_can_forget(tab: Tab, service: StandIn) 
     await tab.click(".lt-key button")
     await tab.until("!!document.querySelector('.lt-bar')")
     assert KEY not in await tab.evaluate("JSON.stringify({...sessionStorage})")
-    assert_stayed_home(tab, service)
+    tab.assert_stayed_home(service.url)
 
 
 async def test_the_examples_are_the_first_tabs(tab: Tab, service: StandIn) -> None:
@@ -107,7 +96,7 @@ async def test_a_query_runs_and_a_placeholder_is_looked_up(tab: Tab, service: St
     await run(tab)
     await tab.until(f"{SHOWN}.includes('ftjob_newest')")
     await tab.until(f"{VARIABLES}.includes('ftjob_newest')")
-    assert_stayed_home(tab, service)
+    tab.assert_stayed_home(service.url)
 
 
 async def test_the_header_editor_overrules_the_key(tab: Tab, service: StandIn) -> None:
@@ -144,7 +133,7 @@ async def test_a_subscription_is_live_and_survives_a_restart(tab: Tab, service: 
     await tab.click(RUN)  # now the stop button
     await tab.until("!document.querySelector('.lt-stream')")
     assert '"complete"' in tab.frames[-1]
-    assert_stayed_home(tab, service)
+    tab.assert_stayed_home(service.url)
 
 
 async def test_a_refused_socket_says_so_once(tab: Tab, service: StandIn) -> None:

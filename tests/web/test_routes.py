@@ -10,7 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
-from app.web.routes import STATIC, graphiql_response, routes
+from app.web.pages import STATIC
+from app.web.routes import graphiql_response, routes
 
 
 async def page(request: Request) -> Response:

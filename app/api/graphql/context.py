@@ -22,7 +22,7 @@ from app.events.log import Head
 from app.events.stream import Streams
 from app.files.store import FileStore
 from app.jobs import queries as jobs
-from app.jobs.tables import Job
+from app.jobs.queries import JobNow
 from app.models import service as models
 from app.models.tables import Deployment, Model
 
@@ -52,14 +52,14 @@ class Context:
     signed_in: Actor | None = None
     key: str | None = field(default=None, repr=False)
     live: Channel = field(default_factory=Channel)
-    jobs: "DataLoader[str, Job | None]" = field(init=False)
+    jobs: "DataLoader[str, JobNow | None]" = field(init=False)
     heads: "DataLoader[str, Head]" = field(init=False)
     versions: "DataLoader[str, DatasetVersion | None]" = field(init=False)
     models: "DataLoader[str, Model | None]" = field(init=False)
     deployments: "DataLoader[str, list[Deployment]]" = field(init=False)
 
     def __post_init__(self) -> None:
-        self.jobs = self._by_id(jobs.get_many)
+        self.jobs = self._by_id(jobs.now)
         self.versions = self._by_id(datasets.get_versions)
         self.models = self._by_id(models.get_many)
         self.heads = DataLoader(self._load_heads, cache=False)
@@ -71,8 +71,9 @@ class Context:
         return self.signed_in
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncSession]:
-        async with self.services.database.transaction(self.actor.org_id) as session:
+    async def transaction(self, *, snapshot: bool = False) -> AsyncIterator[AsyncSession]:
+        org_id = self.actor.org_id
+        async with self.services.database.transaction(org_id, snapshot=snapshot) as session:
             yield session
 
     def _by_id(

@@ -9,6 +9,7 @@ from typing import Any
 
 import strawberry
 from graphql import GraphQLError
+from strawberry.exceptions import MissingQueryError
 from strawberry.schema.exceptions import CannotGetOperationTypeError
 
 from app.core import errors
@@ -213,8 +214,10 @@ def present(error: GraphQLError, request_id: str) -> GraphQLError:
     elif isinstance(original, GraphQLError):  # a scalar refused a value
         extensions.setdefault("code", "INVALID_INPUT")
     elif isinstance(original, CannotGetOperationTypeError):
-        extensions["code"] = "OPERATION_RESOLUTION_FAILURE"
+        extensions["code"] = "BAD_REQUEST"
         return _like(error, original.as_http_error_reason(), extensions)
+    elif isinstance(original, MissingQueryError):
+        extensions["code"] = "BAD_REQUEST"
     elif refuses_text(original):
         extensions["code"] = "INVALID_INPUT"
         return _like(error, "Text must not hold the character U+0000.", extensions)

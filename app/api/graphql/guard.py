@@ -37,6 +37,7 @@ _CONNECTIONS = (
     "jobs", "events", "checkpoints", "models", "deployments", "datasets", "files", "baseModels",
     "auditLog",
 )  # fmt: skip
+_WORDS = {"depth": "levels", "cost": "objects"}
 # How many objects a field is taken to give when no size is asked for.
 _UNASKED = dict.fromkeys(_CONNECTIONS, DEFAULT) | {"metrics": 500, "versions": MOST}
 
@@ -162,7 +163,7 @@ class _Walk:
             # A part may turn out to be of an introspection; `check` judges the whole depth.
             most = max(limit, _INTROSPECTION_DEPTH) if what == "depth" else limit
             if getattr(total, what) > most:
-                raise TooMuch("levels" if what == "depth" else what, limit)
+                raise TooMuch(_WORDS.get(what, what), limit)
 
 
 class GuardExtension(SchemaExtension):

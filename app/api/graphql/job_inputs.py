@@ -1,5 +1,6 @@
 """What submitJob takes, and how it becomes a submission."""
 
+from enum import Enum
 from typing import Any
 
 import strawberry
@@ -7,8 +8,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.api.graphql.context import Info
 from app.api.graphql.datasets import examine
-from app.api.graphql.jobs import MetadataPair
-from app.api.graphql.scalars import JSON, BigInt
+from app.api.graphql.job_queries import MetadataPair
+from app.api.graphql.scalars import AutoFloat, AutoInt, BigInt
 from app.core.errors import Invalid
 from app.datasets import service as datasets
 from app.datasets.service import Examined, Source
@@ -32,13 +33,56 @@ class CostEstimate:
         return CostEstimate(**vars(estimate))
 
 
+@strawberry.enum(description="What is trained.")
+class Adapter(Enum):
+    LORA = strawberry.enum_value("lora", description="A small low-rank adapter beside the weights.")
+    FULL = strawberry.enum_value("full", description="All the weights.")
+
+
+@strawberry.input(
+    description='Each is automatic when left out or "auto"; the job says what it became.'
+)
+class SupervisedHyperparametersInput:
+    n_epochs: AutoInt | None = strawberry.field(
+        description="Passes over the data, 1 to 50.", default=None
+    )
+    batch_size: AutoInt | None = strawberry.field(
+        description="Cases per step, 1 to 256.", default=None
+    )
+    learning_rate: AutoFloat | None = strawberry.field(
+        description="Above 0, at most 1; or give learningRateMultiplier.", default=None
+    )
+    learning_rate_multiplier: AutoFloat | None = strawberry.field(
+        description="Times the automatic learning rate, above 0, at most 100.", default=None
+    )
+    warmup_steps: AutoInt | None = strawberry.field(
+        description="Steps over which the learning rate rises.", default=None
+    )
+    adapter: Adapter | None = strawberry.field(
+        description="A small adapter, or all weights.", default=None
+    )
+    lora_rank: AutoInt | None = strawberry.field(
+        description="Size of the adapter, 1 to 256.", default=None
+    )
+    max_length: AutoInt | None = strawberry.field(
+        description="Tokens of a case, 16 to 32768; longer ones are cut.", default=None
+    )
+    checkpoint_interval: AutoInt | None = strawberry.field(
+        description="Steps between checkpoints.", default=None
+    )
+    eval_interval: AutoInt | None = strawberry.field(
+        description="Steps between looks at the validation data.", default=None
+    )
+
+    def plain(self) -> dict[str, Any]:
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        return {n: v.value if isinstance(v, Enum) else v for n, v in given.items()}
+
+
 @strawberry.input(description="Supervised fine-tuning: learn the assistant's answers.")
 class SupervisedInput:
-    hyperparameters: JSON | None = strawberry.field(
-        description="n_epochs, batch_size, learning_rate or learning_rate_multiplier, "
-        "warmup_steps, adapter (lora or full), lora_rank, max_length, checkpoint_interval, "
-        'eval_interval; each "auto" or a number. camelCase is understood too.',
-        default=None,
+    hyperparameters: SupervisedHyperparametersInput | None = strawberry.field(
+        description="All automatic when left out.", default=None
     )
 
 
@@ -153,13 +197,5 @@ class SubmitJobInput:
 
     def _hyperparameters(self) -> dict[str, Any]:
         chosen = self.method.supervised if self.method else None
-        given: Any = chosen.value.hyperparameters if chosen else None
-        if given is None:
-            return {}
-        if not isinstance(given, dict):
-            raise Invalid("hyperparameters must be an object.", path=("method", "supervised"))
-        return {_snake(key): value for key, value in given.items()}
-
-
-def _snake(name: str) -> str:
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
+        given = chosen.value.hyperparameters if chosen else None
+        return given.plain() if given else {}

@@ -7,7 +7,8 @@ import strawberry
 from app.api.graphql.context import Info
 from app.api.graphql.errors import UserError, refusing
 from app.api.graphql.job_inputs import CostEstimate, SubmitJobInput
-from app.api.graphql.jobs import Job, JobStatus
+from app.api.graphql.job_types import JobStatus
+from app.api.graphql.jobs import Job
 from app.api.graphql.pagination import arg
 from app.jobs import control, submission
 from app.jobs.states import JobStatus as Status
@@ -120,8 +121,9 @@ class JobMutations:
                 )
                 job = None if input.dry_run else await submission.submit(session, who, checked)
                 await (trial.rollback() if input.dry_run else trial.commit())
+                shown = await Job.within(session, job) if job else None
             return SubmitJobPayload(
-                job=Job.of(job) if job else None,
+                job=shown,
                 estimate=CostEstimate.of(checked.estimate),
                 warnings=checked.warnings,
             )
@@ -134,7 +136,8 @@ class JobMutations:
         with refusing() as refused:
             async with info.context.transaction() as session:
                 job = await control.cancel(session, info.context.actor, input.id)
-            return CancelJobPayload(job=Job.of(job))
+                shown = await Job.within(session, job)
+            return CancelJobPayload(job=shown)
         return CancelJobPayload(user_errors=refused.user_errors)
 
     @strawberry.mutation(description="Set a job aside; a running one saves a checkpoint first.")
@@ -144,7 +147,8 @@ class JobMutations:
         with refusing() as refused:
             async with info.context.transaction() as session:
                 job = await control.pause(session, info.context.actor, input.id)
-            return PauseJobPayload(job=Job.of(job))
+                shown = await Job.within(session, job)
+            return PauseJobPayload(job=shown)
         return PauseJobPayload(user_errors=refused.user_errors)
 
     @strawberry.mutation(description="Go on with a paused job, from its checkpoint.")
@@ -154,7 +158,8 @@ class JobMutations:
         with refusing() as refused:
             async with info.context.transaction() as session:
                 job = await control.resume(session, info.context.actor, input.id)
-            return ResumeJobPayload(job=Job.of(job))
+                shown = await Job.within(session, job)
+            return ResumeJobPayload(job=shown)
         return ResumeJobPayload(user_errors=refused.user_errors)
 
     @strawberry.mutation(description="Start a failed or cancelled job again.")
@@ -170,7 +175,8 @@ class JobMutations:
                     from_scratch=input.from_scratch,
                     idempotency_key=input.idempotency_key,
                 )
-            return RestartJobPayload(job=Job.of(job))
+                shown = await Job.within(session, job)
+            return RestartJobPayload(job=shown)
         return RestartJobPayload(user_errors=refused.user_errors)
 
     @strawberry.mutation(description="Put right what a finished job's record says.")

@@ -46,7 +46,7 @@ class MetricPoint:
     @staticmethod
     def of(point: Point) -> "MetricPoint":
         values = dict(point.values)
-        named = {name: values.pop(name, None) for name in _NAMED}
+        named = {name: _float(values.pop(name, None)) for name in _NAMED}
         tokens = values.pop("trained_tokens", None)
         other: Any = values
         return MetricPoint(
@@ -60,3 +60,8 @@ class MetricPoint:
             timestamp=point.at,
             **named,
         )
+
+
+def _float(value: float | None) -> float | None:
+    """JSON keeps no difference between 3.49e17 and a whole number; a Float must be one."""
+    return None if value is None else float(value)

@@ -110,7 +110,7 @@ class Model(Node):
         from app.api.graphql.jobs import Job  # noqa: PLC0415 - the schema is a cycle
 
         found = await info.context.jobs.load(self.row.job_id)
-        return Job.of(found) if found else None
+        return Job.now(found) if found else None
 
     @strawberry.field(description="Its deployments, newest first.")
     async def deployments(self, info: Info) -> list[Deployment]:

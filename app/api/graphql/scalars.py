@@ -11,6 +11,8 @@ from app.core.clock import rfc3339
 
 BigInt = NewType("BigInt", int)
 JSON = NewType("JSON", object)
+AutoInt = NewType("AutoInt", object)
+AutoFloat = NewType("AutoFloat", object)
 _NO_BIG_INT = "A BigInt is a whole number, or text that holds one."
 
 
@@ -35,6 +37,18 @@ def _parse_big_int(value: Any) -> int:
         raise GraphQLError(_NO_BIG_INT) from None
 
 
+def _parse_auto_int(value: Any) -> Any:
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    raise ValueError(f'{value!r} is neither "auto" nor a whole number.')
+
+
+def _parse_auto_float(value: Any) -> Any:
+    if value == "auto" or (isinstance(value, int | float) and not isinstance(value, bool)):
+        return value
+    raise ValueError(f'{value!r} is neither "auto" nor a number.')
+
+
 CONFIG = StrawberryConfig(
     scalar_map={
         datetime: strawberry.scalar(
@@ -50,6 +64,18 @@ CONFIG = StrawberryConfig(
             "above 2^53.",
             serialize=str,
             parse_value=_parse_big_int,
+        ),
+        AutoInt: strawberry.scalar(
+            name="AutoInt",
+            description='"auto", or a whole number.',
+            serialize=lambda value: value,
+            parse_value=_parse_auto_int,
+        ),
+        AutoFloat: strawberry.scalar(
+            name="AutoFloat",
+            description='"auto", or a number.',
+            serialize=lambda value: value,
+            parse_value=_parse_auto_float,
         ),
         JSON: strawberry.scalar(
             name="JSON",

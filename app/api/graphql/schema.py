@@ -14,7 +14,9 @@ from app.api.graphql.datasets import Dataset, DatasetMutations, DatasetQueries, 
 from app.api.graphql.errors import ERROR_TYPES, present, refusing
 from app.api.graphql.executor import LeafExecutor
 from app.api.graphql.job_mutations import JobMutations
-from app.api.graphql.jobs import Checkpoint, Job, JobQueries
+from app.api.graphql.job_queries import JobQueries
+from app.api.graphql.job_types import Checkpoint
+from app.api.graphql.jobs import Job
 from app.api.graphql.models import Deployment, Model, ModelMutations, ModelQueries
 from app.api.graphql.node import Node
 from app.api.graphql.pagination import arg
@@ -82,7 +84,7 @@ async def _find(info: Info, id: str) -> Node | None:
         match ids.prefix_of(id):
             case ids.JOB:
                 job = await info.context.jobs.load(id)
-                return Job.of(job) if job else None
+                return Job.now(job) if job else None
             case ids.MODEL:
                 async with info.context.transaction() as session:
                     return Model.of(await models.get(session, who, id))

@@ -8,7 +8,8 @@ import strawberry
 
 from app.api.graphql.context import Info
 from app.api.graphql.job_inputs import CostEstimate
-from app.api.graphql.jobs import Filter, JobFilter, JobStatus
+from app.api.graphql.job_queries import Filter, JobFilter
+from app.api.graphql.job_types import JobStatus
 from app.api.graphql.pagination import arg
 from app.api.graphql.scalars import BigInt
 from app.core.actor import Scope

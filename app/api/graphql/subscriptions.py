@@ -15,16 +15,9 @@ from typing import Annotated
 import strawberry
 
 from app.api.graphql.context import Info
-from app.api.graphql.jobs import (
-    Filter,
-    Job,
-    JobEvent,
-    JobEventType,
-    JobFilter,
-    JobProgress,
-    JobStatus,
-    progress_of,
-)
+from app.api.graphql.job_queries import Filter, JobFilter
+from app.api.graphql.job_types import JobEvent, JobEventType, JobProgress, JobStatus, progress_of
+from app.api.graphql.jobs import Job
 from app.api.graphql.metrics import MetricPoint
 from app.api.graphql.models import Deployment, DeploymentStatus
 from app.api.graphql.pagination import arg
@@ -243,7 +236,8 @@ async def _change(info: Info, where: PlainFilter, event: LoggedEvent) -> JobChan
         return None
     data = event.data
     deleted = event.type == EventType.JOB_DELETED
-    row = judged = await info.context.jobs.load(data["jobId"])
+    now = await info.context.jobs.load(data["jobId"])
+    judged = now.row if now else None
     if deleted:
         async with info.context.transaction() as session:
             judged = await queries.even_deleted(session, info.context.actor, data["jobId"])
@@ -263,7 +257,7 @@ async def _change(info: Info, where: PlainFilter, event: LoggedEvent) -> JobChan
         job_id=strawberry.ID(data["jobId"]),
         status_then=JobStatus(data["after"]) if "after" in data else None,
         matches=after,
-        job=Job.of(row) if row else None,
+        job=Job.now(now) if now else None,
         progress=None,
     )
 

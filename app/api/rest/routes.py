@@ -23,6 +23,7 @@ from app.core.errors import AppError, Invalid
 from app.core.paging import PageRequest
 from app.core.secrets import serving_token
 from app.files import service as files
+from app.files.errors import FileNotFound
 from app.files.store import too_large
 from app.files.tables import File
 from app.models import service as models
@@ -119,6 +120,8 @@ class RestDoor:
     async def _content(self, request: Request, actor: Actor) -> Response:
         async with self._services.database.transaction(actor.org_id) as session:
             file = await files.get(session, actor, request.path_params["id"])
+        if not self._services.store.exists(actor.org_id, file.sha256):
+            raise FileNotFound(f"The bytes of {file.id} are gone from the store.")
         return FileResponse(
             self._services.store.path(actor.org_id, file.sha256),
             media_type="application/octet-stream",

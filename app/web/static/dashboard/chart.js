@@ -199,10 +199,11 @@ export class LossChart {
     const at = hovered ?? all.at(-1);
     const valid = this.#points.values('validationLoss').findLast(({ step }) => step <= at.step);
     const lightly = smoothed.findLast(({ step }) => step <= at.step) ?? smoothed[0];
+    const bad = at.nonFinite?.includes('training_loss');
     const rows = [
       ['Step', format.count(at.step), ''],
-      ['Training', format.loss(at.trainingLoss ?? lightly?.value), 'train'],
-      ['Smoothed', format.loss(lightly?.value), 'train'],
+      ['Training', bad ? 'NaN' : format.loss(at.trainingLoss), 'train'],
+      ['Smoothed', bad ? '–' : format.loss(lightly?.value), 'train'],
       ['Validation', format.loss(valid?.value), 'valid'],
       ['Epoch', at.epoch?.toFixed(2) ?? '–', ''],
       ['Rate', at.learningRate?.toExponential(2) ?? '–', 'rate'],

@@ -10,9 +10,11 @@ export class Chat {
   constructor(session, job) {
     this.#session = session;
     this.#job = job;
+    this.both = job.model.kind === 'lora'; // only an adapter has its base model loaded beside it
     this.system = h('textarea', { id: 'chat-system', rows: 2 });
-    this.question = h('textarea', { id: 'chat-question', rows: 2, placeholder: 'Ask both models …' });
-    this.send = h('button', { type: 'submit', class: 'lt-button lt-primary' }, 'Ask both');
+    this.question = h('textarea', { id: 'chat-question', rows: 2, placeholder: 'Ask …' });
+    this.send = h('button', { type: 'submit', class: 'lt-button lt-primary' },
+      this.both ? 'Ask both' : 'Ask');
     this.example = h('button', {
       type: 'button', class: 'lt-button', onclick: () => this.#takeExample(),
     }, 'Take a case from the data');
@@ -22,7 +24,8 @@ export class Chat {
       h('label', { for: 'chat-system' }, 'System prompt (may be empty)'), this.system,
       h('label', { for: 'chat-question' }, 'Question'), this.question,
       h('div', { class: 'buttons' }, this.send, this.example,
-        h('span', { class: 'hint' }, 'Each question stands alone; answers are greedy.')));
+        h('span', { class: 'hint' }, this.both ? 'Each question stands alone; answers are greedy.'
+          : 'The base model can be asked beside a LoRA adapter only; these are full weights.')));
     this.question.addEventListener('keydown', (event) => {
       if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) ask(event);
     });
@@ -40,16 +43,13 @@ export class Chat {
     const system = this.system.value.trim();
     const messages = [{ role: 'user', content: question }];
     if (system) messages.unshift({ role: 'system', content: system });
-    const tuned = answer('Tuned');
-    const base = answer('Base');
+    const asked = [[this.#job.model.name, answer('Tuned')]];
+    if (this.both) asked.push([this.#job.baseModel, answer('Base')]);
     const right = this.#right && h('p', { class: 'hint' }, 'In the data: ', h('code', {}, this.#right));
     this.answers.prepend(h('article', { class: 'exchange' },
-      h('p', { class: 'question' }, question), right, h('div', { class: 'answers' }, tuned, base)));
+      h('p', { class: 'question' }, question), right, h('div', { class: 'answers' }, asked.map(([, box]) => box))));
     this.send.disabled = true;
-    await Promise.all([
-      this.#stream(this.#job.model.name, messages, tuned.lastChild),
-      this.#stream(this.#job.baseModel, messages, base.lastChild),
-    ]);
+    await Promise.all(asked.map(([model, box]) => this.#stream(model, messages, box.lastChild)));
     this.send.disabled = false;
   }
 
@@ -63,7 +63,7 @@ export class Chat {
         throw new Error(refused?.error?.message ?? `HTTP ${response.status}`);
       }
       for await (const piece of pieces(response)) into.append(piece);
-      if (!into.textContent) put(into, '(an empty answer)');
+      if (!into.textContent.trim()) put(into, '(nothing but white space)');
     } catch (error) {
       if (error.name !== 'AbortError') into.append(h('em', {}, error.message));
     }

@@ -12,7 +12,7 @@ const SAYS = {
 const ENDED = ['STOPPED', 'FAILED'];
 
 export class Deploy {
-  #session; #viewer; #job = null; #deployment = null; #feed = null; #chat = null;
+  #session; #viewer; #job = null; #deployment = null; #feed = null; #chat = null; #heard = new Set();
 
   constructor(session, viewer) {
     this.#session = session;
@@ -43,9 +43,10 @@ export class Deploy {
     put(this.name, name);
     put(this.kind, `${kind === 'lora' ? 'LoRA adapter' : 'Full weights'}, `
       + `${format.bytes(sizeBytes)}, tuned from ${job.baseModel}`);
+    if (this.#feed) return; // from here on the feed knows better than any answer
     const live = deployments.find(({ status }) => !ENDED.includes(status));
     this.#show(live ?? deployments[0] ?? null);
-    this.#feed ??= this.#session.live.subscribe(DEPLOYMENT_CHANGES, { modelId: id, after: ledger }, {
+    this.#feed = this.#session.live.subscribe(DEPLOYMENT_CHANGES, { modelId: id, after: ledger }, {
       next: ({ deployment }) => this.#hear(deployment),
       error: (message) => this.#refuse(message),
     });
@@ -54,6 +55,7 @@ export class Deploy {
   #hear(deployment) {
     const other = deployment && this.#deployment && deployment.id !== this.#deployment.id;
     if (!deployment || (other && deployment.createdAt < this.#deployment.createdAt)) return;
+    this.#heard.add(deployment.id);
     this.#show(deployment);
   }
 
@@ -94,7 +96,10 @@ export class Deploy {
     this.button.disabled = true;
     try {
       const { deployment } = await this.#session.change(verb, input, DEPLOYMENT_FIELDS);
-      this.#show(deployment);
+      // The feed may have overtaken this answer; only the wish is news then.
+      const { requestedAction } = deployment;
+      this.#show(this.#heard.has(deployment.id)
+        ? { ...this.#deployment, requestedAction } : deployment);
     } catch (error) {
       this.#refuse(error.message);
       this.button.disabled = false;

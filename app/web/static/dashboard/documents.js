@@ -37,7 +37,7 @@ export const JOB = `query Job($id: ID!) {
     trainedTokens cost
     trainingData { ${DATASET} }
     validationData { ${DATASET} }
-    checkpoints(first: 100) { nodes { id step attempt sizeBytes createdAt metrics { trainingLoss validationLoss } } }
+    checkpoints(first: 30) { nodes { id step attempt sizeBytes createdAt metrics { trainingLoss validationLoss } } }
     attempts { number fromStep outcome createdAt startedAt finishedAt }
     resultFiles { id filename sizeBytes }
     model { id name kind sizeBytes deployments { ${DEPLOYMENT} } }

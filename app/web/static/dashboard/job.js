@@ -47,14 +47,16 @@ export class JobPage {
   #build() {
     this.name = h('h1', { tabindex: -1 });
     this.state = badge();
+    set(this.state, 'role', 'status');
     this.subtitle = h('p', { class: 'subtitle' });
     this.bar = h('progress', { max: 100, 'aria-label': 'Progress' });
     this.done = h('span', { class: 'done' });
     this.figures = h('dl', { class: 'figures' });
     this.error = h('p', { class: 'warning error', role: 'alert' });
     this.waiting = h('p', { class: 'warning', role: 'status' });
-    this.course = h('div', { class: 'panels' });
-    this.given = h('div', { class: 'panels' });
+    this.course = h('div', { class: 'panels fold' });
+    this.given = h('div', { class: 'panels fold' });
+    this.back = h('a', { class: 'back', href: '#/' }, '← All jobs');
     this.nothing = h('p', { class: 'nothing', role: 'status' }, 'Loading …');
     this.body = h('div', { class: 'job-body', hidden: true },
       h('header', { class: 'job-head' },
@@ -67,7 +69,7 @@ export class JobPage {
       h('div', { class: 'lower' },
         h('div', { class: 'panels' }, this.log.element, this.course), this.given));
     this.element = h('article', { class: 'detail', 'aria-label': 'Job' },
-      h('a', { class: 'back', href: '#/' }, '← All jobs'), this.nothing, this.body);
+      this.back, this.nothing, this.body);
   }
 
   async #start() {

@@ -70,7 +70,7 @@ export class JobList {
     this.head.hidden = list.length === 0;
     this.nothing.hidden = list.length > 0;
     this.more.hidden = !hasMore;
-    put(this.nothing, trouble ?? (loaded ? 'No job matches.' : 'Loading …'));
+    put(this.nothing, trouble ?? (loaded && filtered ? 'No job matches.' : 'Loading …'));
     keyed(this.list, list, (job) => job.id, row, (node, job) => this.#drawRow(node, job));
   }
 

@@ -43,7 +43,7 @@ function start() {
   const own = new Session({
     root,
     key,
-    onState: (state) => { if (session === own) header.setStream(state); },
+    onState: (state) => { if (session === own) streamed(state); },
     onAccepted: () => { if (session === own && verdict !== 'accepted') judge('accepted'); },
     onRefused: () => { if (session === own) { stop(); judge('refused'); } },
   });
@@ -52,13 +52,22 @@ function start() {
   list = new JobList(store, root);
   main.append(list.element);
   show();
-  own.ask(VIEWER).then((found) => {
-    if (session !== own) return;
-    ({ viewer } = found);
-    header.setOrganization(viewer);
-    detail?.tick();
-    detail?.refresh();
-  }).catch(() => {});
+}
+
+// Figures and details are asked for, not streamed: what was missed while away is asked for again.
+function streamed(state) {
+  header.setStream(state);
+  if (state !== 'live') return;
+  store?.restat();
+  detail?.refresh();
+  const own = session;
+  if (!viewer) own.ask(VIEWER).then((found) => own === session && introduce(found), () => {});
+}
+
+function introduce(found) {
+  ({ viewer } = found);
+  header.setOrganization(viewer);
+  detail?.refresh();
 }
 
 function useKey(key) {
@@ -78,11 +87,15 @@ function show() {
   detail?.close();
   detail?.element.remove();
   detail = id ? new JobPage(session, store, () => viewer, id) : null;
-  if (detail) main.append(detail.element);
-  else document.title = 'Jobs · Luthier';
   page.dataset.view = id ? 'job' : 'jobs';
   list.setOpen(id);
   scrollTo(0, 0);
+  if (detail) {
+    main.append(detail.element);
+    if (!list.element.offsetParent) detail.back.focus(); // the link that was followed is hidden
+  } else {
+    document.title = 'Jobs · Luthier';
+  }
 }
 
 addEventListener('hashchange', () => {

@@ -20,7 +20,9 @@ export class Session {
   }
 
   async ask(query, variables = {}) {
-    const response = await this.fetch('/graphql', { query, variables });
+    const response = await this.fetch('/graphql', { query, variables }).catch(() => {
+      throw new Error('The server does not answer. Trying again …');
+    });
     const result = await response.json().catch(() => null);
     const error = result?.errors?.[0];
     if (response.status === 401 || REFUSED.test(error?.extensions?.code)) this.#refuse();

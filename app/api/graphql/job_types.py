@@ -1,0 +1,203 @@
+"""The words and the smaller types of jobs: statuses, events, progress, attempts, checkpoints."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any
+
+import strawberry
+
+from app.api.graphql.metrics import MetricPoint
+from app.api.graphql.node import Node
+from app.api.graphql.pagination import (
+    Edge,
+    PageInfo,
+)
+from app.api.graphql.scalars import JSON, BigInt
+from app.attempts import tables as attempt_rows
+from app.events import cursors, describe
+from app.events.log import LoggedEvent
+from app.jobs import tables as rows
+from app.jobs.metrics import Point
+
+
+@strawberry.enum(description="The life of a job.")
+class JobStatus(Enum):
+    PENDING = strawberry.enum_value("pending", description="Recorded; no worker has seen it yet.")
+    VALIDATING = strawberry.enum_value("validating", description="Its data is being checked.")
+    QUEUED = strawberry.enum_value("queued", description="Waiting for its turn.")
+    RUNNING = strawberry.enum_value("running", description="Training.")
+    PAUSED = strawberry.enum_value("paused", description="Set aside, with its checkpoint.")
+    SUCCEEDED = strawberry.enum_value("succeeded", description="Over: there is a model.")
+    FAILED = strawberry.enum_value("failed", description="Over: see error.")
+    CANCELLED = strawberry.enum_value("cancelled", description="Over: somebody ended it.")
+
+
+@strawberry.enum(description="What was asked of a job and is not done yet.")
+class RequestedAction(Enum):
+    PAUSE = strawberry.enum_value("pause", description="Save a checkpoint and leave the machine.")
+    RESUME = strawberry.enum_value("resume", description="Go on as soon as it has paused.")
+    CANCEL = strawberry.enum_value("cancel", description="End.")
+
+
+@strawberry.enum(description="What an event tells. New values may be added: keep a default.")
+class JobEventType(Enum):
+    STATUS = strawberry.enum_value("job.status", description="The status changed.")
+    REQUESTED = strawberry.enum_value("job.requested", description="Something was asked of it.")
+    DELETED = strawberry.enum_value("job.deleted", description="It was deleted.")
+    ATTEMPT_STARTED = strawberry.enum_value(
+        "attempt.started", description="A worker began, at data.fromStep."
+    )
+    ATTEMPT_ENDED = strawberry.enum_value("attempt.ended", description="A worker's try is over.")
+    METRICS = strawberry.enum_value("metrics", description="One step's values.")
+    CHECKPOINT = strawberry.enum_value("checkpoint", description="Weights were saved.")
+    MESSAGE = strawberry.enum_value("message", description="Something to read.")
+    MODEL = strawberry.enum_value("model.created", description="The result has a name.")
+    RESULT = strawberry.enum_value("result.created", description="A result file was made.")
+
+
+@strawberry.enum(description="How much an event matters; each includes the ones after it.")
+class LogLevel(Enum):
+    DEBUG = strawberry.enum_value("debug", description="Everything.")
+    INFO = strawberry.enum_value("info", description="The ordinary course.")
+    WARN = strawberry.enum_value("warn", description="Worth a look.")
+    ERROR = strawberry.enum_value("error", description="It went wrong.")
+
+
+@strawberry.type(description="How far a job is.")
+class JobProgress:
+    step: int = strawberry.field(description="Steps done.")
+    total_steps: int = strawberry.field(description="Steps in all.")
+    epoch: float = strawberry.field(description="Passes over the data done, in parts.")
+    total_epochs: int = strawberry.field(description="Passes in all.")
+    percent: float = strawberry.field(description="0 to 100; 100 only when every step is done.")
+    trained_tokens: BigInt = strawberry.field(description="Tokens seen so far.")
+    tokens_per_second: float | None = strawberry.field(description="Speed of this session.")
+    estimated_finish_at: datetime | None = strawberry.field(
+        description="When it will be done at that speed; null when it is not running."
+    )
+
+
+@strawberry.type(description="The newest observation of a job where it runs.")
+class Evidence:
+    source: str = strawberry.field(description="worker, poll or webhook.")
+    at: datetime = strawberry.field(description="When.")
+
+
+@strawberry.type(description="Why a job failed.")
+class JobError:
+    code: str = strawberry.field(description="For programs.")
+    message: str = strawberry.field(description="For people.")
+    param: str | None = strawberry.field(description="The part of the input it is about.")
+
+
+@strawberry.type(description="One start of the work.")
+class Attempt:
+    number: int = strawberry.field(description="1, 2, 3 … within the job.")
+    worker_id: strawberry.ID | None = strawberry.field(description="Who took it.")
+    from_step: int | None = strawberry.field(description="The step it went on from.")
+    outcome: str | None = strawberry.field(description="How it ended, such as succeeded or lost.")
+    created_at: datetime = strawberry.field(description="When it was queued.")
+    started_at: datetime | None = strawberry.field(description="When a worker took it.")
+    finished_at: datetime | None = strawberry.field(description="When it ended.")
+
+    @staticmethod
+    def of(row: attempt_rows.Attempt) -> "Attempt":
+        return Attempt(
+            number=row.number,
+            worker_id=strawberry.ID(row.worker_id) if row.worker_id else None,
+            from_step=row.from_step,
+            outcome=row.outcome,
+            created_at=row.created_at,
+            started_at=row.started_at,
+            finished_at=row.finished_at,
+        )
+
+
+@strawberry.type(description="Weights saved at a step.")
+class Checkpoint(Node):
+    step: int = strawberry.field(description="The step.")
+    attempt: int = strawberry.field(description="The attempt that saved it.")
+    size_bytes: BigInt = strawberry.field(description="On disk.")
+    metrics: MetricPoint = strawberry.field(description="The values at that step.")
+    created_at: datetime = strawberry.field(description="When it was saved.")
+
+    @staticmethod
+    def of(row: rows.Checkpoint) -> "Checkpoint":
+        point = Point(row.job_id, row.attempt, row.step, row.created_at, None, row.metrics)
+        return Checkpoint(
+            id=strawberry.ID(row.id),
+            step=row.step,
+            attempt=row.attempt,
+            size_bytes=BigInt(row.size_bytes),
+            metrics=MetricPoint.of(point),
+            created_at=row.created_at,
+        )
+
+
+@strawberry.type(description="One thing that happened to a job.")
+class JobEvent:
+    id: strawberry.ID = strawberry.field(description="Opaque and stable.")
+    cursor: str = strawberry.field(description="Its place in the stream: subscribe after it.")
+    job_id: strawberry.ID = strawberry.field(description="The job.")
+    type: JobEventType = strawberry.field(description="What kind of thing.")
+    level: LogLevel = strawberry.field(description="How much it matters.")
+    message: str = strawberry.field(description="The same in words.")
+    at: datetime = strawberry.field(description="When it happened.")
+    attempt: int | None = strawberry.field(description="In which attempt.")
+    step: int | None = strawberry.field(description="At which step.")
+    data: JSON = strawberry.field(description="Its details; the keys depend on type.")
+
+    @staticmethod
+    def of(event: LoggedEvent) -> "JobEvent":
+        data: Any = event.data
+        return JobEvent(
+            id=strawberry.ID(f"{event.stream_id}:{event.seq}"),
+            cursor=cursors.encode(event.seq),
+            job_id=strawberry.ID(event.stream_id),
+            type=JobEventType(event.type),
+            level=LogLevel(describe.level(event)),
+            message=describe.message(event),
+            at=event.at,
+            attempt=event.attempt,
+            step=event.step,
+            data=data,
+        )
+
+
+@strawberry.type(description="A job's events, oldest first.")
+class JobEventConnection:
+    edges: list[Edge[JobEvent]] = strawberry.field(description="The events with their cursors.")
+    nodes: list[JobEvent] = strawberry.field(description="The events alone.")
+    page_info: PageInfo = strawberry.field(description="Where this page lies.")
+
+
+def latest_point(job_id: str, latest: Mapping[str, Any]) -> Point:
+    return Point(
+        job_id,
+        latest["attempt"],
+        latest["step"],
+        datetime.fromisoformat(latest["at"]),
+        latest["epoch"],
+        latest["values"],
+        latest.get("nonFinite", []),
+    )
+
+
+def progress_of(latest: Mapping[str, Any], *, running: bool) -> JobProgress:
+    found = latest["progress"]
+    step, total = found["step"], found["total_steps"]
+    left = found.get("remaining_seconds")
+    finish = None
+    if running and left is not None:
+        finish = datetime.fromisoformat(latest["at"]) + timedelta(seconds=left)
+    return JobProgress(
+        step=step,
+        total_steps=total,
+        epoch=found["epoch"],
+        total_epochs=found["total_epochs"],
+        percent=100.0 if step >= total else min(99.9, round(100 * step / total, 1)),
+        trained_tokens=BigInt(found["trained_tokens"]),
+        tokens_per_second=found.get("tokens_per_second"),
+        estimated_finish_at=finish,
+    )

@@ -1,0 +1,186 @@
+"""What a run writes of its job: repeated until it is certain, and fenced by the claim."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from app.attempts.queue import Claim
+from app.catalog.base_models import BaseModels
+from app.core import clock
+from app.core.database import Database
+from app.core.settings import Settings
+from app.events.log import NewEvent
+from app.events.types import EventType
+from app.files import service as files
+from app.files.store import FileStore
+from app.jobs import progress, results
+from app.jobs.progress import WorkOrder
+from app.jobs.states import JobStatus, RequestedAction
+from app.training import report
+from app.worker.lease import Lease
+
+
+class WorkImpossible(Exception):
+    """The job cannot be worked on; becomes its error."""
+
+    def __init__(self, code: str, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.error = {"code": code, "message": message, "param": param}
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What every run of this worker shares."""
+
+    settings: Settings
+    database: Database
+    store: FileStore
+    base_models: BaseModels
+
+
+class JobRecord:
+    """The job's side of the ledger, as its one writer sees it."""
+
+    def __init__(self, workshop: Workshop, claim: Claim, lease: Lease) -> None:
+        self._shop, self._claim, self._lease = workshop, claim, lease
+
+    async def begin(self) -> WorkOrder | None:
+        async def write() -> WorkOrder | None:
+            async with self._shop.database.transaction(self._claim.org_id) as session:
+                return await progress.begin(session, self._claim)
+
+        return await self._lease.insist(write)
+
+    async def reached(self, status: JobStatus, resolved: dict[str, Any] | None = None) -> None:
+        async def write() -> None:
+            async with self._shop.database.transaction(self._claim.org_id) as session:
+                await progress.reached(session, self._claim, status, resolved=resolved)
+
+        await self._lease.insist(write)
+
+    async def wish(self) -> RequestedAction | None:
+        async def read() -> RequestedAction | None:
+            async with self._shop.database.transaction(self._claim.org_id) as session:
+                return await progress.wish(session, self._claim)
+
+        return await self._lease.insist(read)
+
+    async def flush(self, events: list[NewEvent], latest: dict[str, Any] | None) -> None:
+        if not events:
+            return
+        tried = False
+
+        async def write() -> None:
+            nonlocal tried
+            async with self._shop.database.transaction(self._claim.org_id) as session:
+                if tried and await progress.reported(session, self._claim, events[0]):
+                    return
+                tried = True
+                await progress.report(session, self._claim, events, latest)
+
+        await self._lease.insist(write)
+
+    async def say(self, level: str, message: str) -> None:
+        data = {"level": level, "message": message}
+        await self.flush([self.event(EventType.MESSAGE, data)], None)
+
+    async def checkpoint(self, said: report.Checkpoint) -> None:
+        async def write() -> None:
+            async with self._shop.database.transaction(self._claim.org_id) as session:
+                await progress.add_checkpoint(
+                    session,
+                    self._claim,
+                    step=said.step,
+                    path=self._relative(said.path),
+                    manifest_sha256=said.manifest_sha256,
+                    size_bytes=said.size_bytes,
+                    metrics=said.metrics,
+                )
+
+        await self._lease.insist(write)
+
+    async def succeed(self, order: WorkOrder, said: report.Finished) -> None:
+        claim, shop = self._claim, self._shop
+
+        async def write() -> None:
+            async with shop.database.transaction(claim.org_id) as session:
+                content = await results.metrics_csv(session, claim.subject_id)
+                stored = await shop.store.put(claim.org_id, files.one_chunk(content), len(content))
+                file = await files.add_result(
+                    session, claim.org_id, order.job.project_id, stored, "metrics.csv"
+                )
+                worked = await progress.seconds_worked(session, claim)
+                await progress.succeed(
+                    session,
+                    claim,
+                    step=said.step,
+                    kind=said.kind,
+                    path=self._relative(said.model_path),
+                    manifest_sha256=said.manifest_sha256,
+                    size_bytes=said.size_bytes,
+                    trained_tokens=said.trained_tokens,
+                    result_file_id=file.id,
+                    cost=round(worked / 3600 * shop.settings.hourly_cost, 4),
+                )
+
+        await self._lease.insist(write)
+        async with shop.database.transaction(claim.org_id) as session:
+            gone = await progress.prune_checkpoints(session, claim, shop.settings.checkpoints_kept)
+        for path in gone:
+            shutil.rmtree(shop.settings.data_dir / path, ignore_errors=True)
+
+    async def end(
+        self, status: JobStatus, outcome: str, error: dict[str, Any] | None = None
+    ) -> None:
+        async def write() -> None:
+            async with self._shop.database.transaction(self._claim.org_id) as session:
+                await progress.end(session, self._claim, status, outcome=outcome, error=error)
+
+        await self._lease.insist(write)
+
+    async def hand_back(self, outcome: str, message: str) -> None:
+        async def write() -> None:
+            async with self._shop.database.transaction(self._claim.org_id) as session:
+                await progress.hand_back(session, self._claim, outcome, message)
+
+        await self._lease.insist(write)
+
+    def metrics(self, said: report.Metrics) -> NewEvent:
+        data: dict[str, Any] = {"epoch": said.epoch, "values": said.values}
+        if said.non_finite:
+            data["nonFinite"] = said.non_finite
+        return self.event(EventType.METRICS, data, said.step)
+
+    def event(self, type: str, data: dict[str, Any], step: int | None = None) -> NewEvent:
+        return NewEvent(type, data, step, self._claim.number, clock.now())
+
+    def _relative(self, path: str) -> str:
+        return str(Path(path).resolve().relative_to(self._shop.settings.data_dir.resolve()))
+
+
+def start_message(said: report.Started) -> dict[str, Any]:
+    return {
+        "level": "info",
+        "message": f"Training on {said.training_cases} cases, {said.training_tokens} tokens an "
+        f"epoch: {said.total_steps} steps, {said.device}, {said.dtype}.",
+        "versions": said.versions,
+        "device": said.device,
+        "dtype": said.dtype,
+        "threads": said.threads,
+        "trainingTokens": said.training_tokens,
+        "truncatedCases": said.truncated_cases,
+    }
+
+
+def newest_of(said: report.Metrics, event: NewEvent, attempt: int) -> dict[str, Any]:
+    assert event.at is not None  # noqa: S101 - set where it was made
+    return {
+        "attempt": attempt,
+        "step": said.step,
+        "epoch": said.epoch,
+        "at": event.at.isoformat(),
+        "values": said.values,
+        "nonFinite": said.non_finite,
+        "progress": said.progress.model_dump(),
+    }
