@@ -12,9 +12,11 @@ import random
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import asyncpg
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core.database import CONNECTION_ERRORS, Database, outage
@@ -68,6 +70,7 @@ class Streams:
         self._rung: set[str] = set()
         self._due = asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
+        self._kept: AsyncConnection | None = None
         doorbell.on_ring(self._heard)
 
     async def start(self) -> None:
@@ -78,6 +81,7 @@ class Streams:
             self._reader.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._reader
+        await self._disconnect()
 
     @property
     def tails(self) -> int:
@@ -89,16 +93,18 @@ class Streams:
         stream_id: str,
         after: int | None,
         idle: Callable[[int], bool] | None = None,
+        head: int | None = None,
     ) -> AsyncGenerator[list[LoggedEvent], None]:
         """Batches of events after a position (None: from now), without gap or repeat, for ever;
         or until `idle`, asked before each wait with the position reached, says that it is enough.
 
-        The caller has made sure that the stream is this organization's. While the database is out
-        of reach, viewers wait.
+        The caller has made sure that the stream is this organization's; `head` is where it ended a
+        moment ago, if the caller knows. While the database is out of reach, viewers wait.
         """
         tail = self._tails.get(stream_id)
         if tail is None:
-            head = await self._ask(org_id, lambda session: log.position(session, stream_id))
+            if head is None:
+                head = await self._ask(org_id, lambda session: log.position(session, stream_id))
             tail = self._tails.setdefault(stream_id, _Tail(head))
         # From here on every event after `tail.position` comes through the tail, and everything
         # up to it is in the log: there is no moment in which one could be missed.
@@ -140,6 +146,20 @@ class Streams:
             await asyncio.sleep(delay * (0.5 + random.random()))  # noqa: S311 - jitter
             delay = min(2.0, delay * 2)
 
+    async def _connected(self) -> "asyncpg.Connection[Any]":
+        """The reader's own connection, kept: a transaction of the pool costs nine times as much."""
+        if self._kept is None:
+            self._kept = await self._database.engine.connect()
+        driver: asyncpg.Connection[Any] = (await self._kept.get_raw_connection()).driver_connection  # type: ignore[assignment]
+        return driver
+
+    async def _disconnect(self) -> None:
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            with contextlib.suppress(*CONNECTION_ERRORS, SQLAlchemyError):
+                await kept.invalidate()
+                await kept.close()
+
     def _heard(self, streams: frozenset[str] | None) -> None:
         self._rung |= set(self._tails) if streams is None else streams & self._tails.keys()
         if self._rung:
@@ -164,9 +184,9 @@ class Streams:
             if not after:
                 continue
             try:
-                async with self._database.transaction(None) as session:
-                    found = await log.read_many(session, after, BATCH)
-            except (*CONNECTION_ERRORS, SQLAlchemyError) as trouble:
+                found = await log.read_many(await self._connected(), after, BATCH)
+            except (*CONNECTION_ERRORS, asyncpg.PostgresError, SQLAlchemyError) as trouble:
+                await self._disconnect()
                 logger.warning("reading the log failed, trying again: %s", trouble)
                 await asyncio.sleep(0.2)
                 self._rung |= rung

@@ -11,7 +11,8 @@ from app.jobs.errors import CheckpointNotFound, JobNotFound
 from app.jobs.filters import JobFilter, JobOrder
 from app.jobs.tables import Checkpoint, Job
 
-_COLUMNS = [getattr(Job, name) for name in Job.model_fields]
+# Columns, not objects: rows of a page are only read, and there are up to 200 of them.
+_PAGE = select_columns(*(getattr(Job, name) for name in Job.model_fields))
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,7 @@ class JobRepository:
         return list(await self.session.exec(query))
 
     async def page(self, request: PageRequest, where: JobFilter, order: JobOrder) -> Page[Job]:
-        # Columns, not objects: these rows are only read, and a page holds up to 200 of them.
-        query = select_columns(*_COLUMNS).where(
+        query = _PAGE.where(
             col(Job.org_id) == self.org_id, col(Job.deleted_at).is_(None), *where.conditions()
         )
         name, direction = order.value.split()

@@ -43,10 +43,16 @@ class Server:
     url: str
     streams: Streams
     engine: Live
+    running: uvicorn.Server
+
+    def stop(self) -> None:
+        self.running.should_exit = True
 
 
 @asynccontextmanager
-async def serving(settings: Settings, database_url: str, path: str) -> AsyncIterator[Server]:
+async def serving(
+    settings: Settings, database_url: str, path: str = "direct"
+) -> AsyncIterator[Server]:
     """By the path `direct`, our own protocol class; or by `asgi`, which every server has."""
     app = create_app(settings, database_url)
     [door] = [route.endpoint for route in app.routes if isinstance(route, WebSocketRoute)]
@@ -63,9 +69,9 @@ async def serving(settings: Settings, database_url: str, path: str) -> AsyncIter
     await until(lambda: running.started)
     engine = cast(GraphQLDoor, door).live
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    yield Server(url, engine.services.streams, engine)
+    yield Server(url, engine.services.streams, engine, running)
     running.should_exit = True
-    await asyncio.wait_for(task, 10)
+    await asyncio.wait_for(task, 15)
 
 
 class Story:

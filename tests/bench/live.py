@@ -1,4 +1,4 @@
-"""What live delivery costs the server: CPU per message beside the floor, latency, memory, set-up."""
+"""What live delivery costs the server: CPU per message by the floor, latency, memory, set-up."""
 
 import asyncio
 import json

@@ -139,9 +139,9 @@ async def test_a_thousand_viewers_cost_one_query_per_ring(
     database = Database(database_url, "luthier_app", 5)
     statements: list[str] = []
 
-    @event.listens_for(database.engine.sync_engine, "before_cursor_execute")
-    def note(*arguments: Any) -> None:
-        statements.append(str(arguments[2]))
+    @event.listens_for(database.engine.sync_engine, "connect")
+    def listen(connection: Any, _: object) -> None:
+        connection.driver_connection.add_query_logger(lambda said: statements.append(said.query))
 
     async with process(database, Doorbell(database_url)) as streams:
         first = streams.follow(org, stream, 0)
@@ -157,7 +157,8 @@ async def test_a_thousand_viewers_cost_one_query_per_ring(
             await asyncio.sleep(0.03)
         for got in await asyncio.gather(*viewing):
             assert got == list(range(2, 22))
-        assert len(statements) <= 25
-        assert all("read_streams" in statement for statement in statements)
+        assert 1 <= len(statements) <= 25
+        asked = [statement for statement in statements if "read_streams" not in statement]
+        assert len(asked) <= 2  # the driver's own, about types
         await first.aclose()
     await database.close()

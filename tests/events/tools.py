@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 from sqlalchemy import text
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core import ids
 from app.core.database import Database
@@ -150,6 +151,13 @@ async def follow_to(
             if got[-1] >= last:
                 break
     return got
+
+
+async def driver(session: AsyncSession) -> "asyncpg.Connection[Any]":
+    """The bare connection beneath a session."""
+    raw = await (await session.connection()).get_raw_connection()
+    found: asyncpg.Connection[Any] = raw.driver_connection  # type: ignore[assignment]
+    return found
 
 
 @asynccontextmanager

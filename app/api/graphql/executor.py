@@ -32,6 +32,7 @@ from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
 Convert = Callable[[Any], Any]
 
+_PLANS = 200
 _PLAIN = frozenset({str, int, float, bool, dict, list, datetime})
 
 
@@ -120,6 +121,8 @@ class LeafExecutor(StrawberryGraphQLCoreExecutionContext):
         ):  # of one name, attrgetter gives no tuple
             names = dict.fromkeys(selection)
             plan = _Plan(selection, names, attrgetter(*attributes), tuple(leaves), rest)
+        if len(self._plans) >= _PLANS:  # a subscription's executor lives for as long as its viewer
+            self._plans.clear()
         self._plans[key] = plan
         return plan
 

@@ -4,6 +4,8 @@ from typing import Annotated, Any
 
 import strawberry
 from graphql import GraphQLError
+from strawberry.extensions import SchemaExtension
+from strawberry.extensions.runner import SchemaExtensionsRunner
 from strawberry.schema import Schema
 from strawberry.types import ExecutionContext
 
@@ -12,11 +14,11 @@ from app.api.graphql.catalog import BaseModel, CatalogQueries
 from app.api.graphql.context import Info
 from app.api.graphql.datasets import Dataset, DatasetMutations, DatasetQueries, DatasetVersion, File
 from app.api.graphql.errors import ERROR_TYPES, present, refusing
-from app.api.graphql.executor import LeafExecutor
 from app.api.graphql.job_mutations import JobMutations
 from app.api.graphql.job_queries import JobQueries
 from app.api.graphql.job_types import Checkpoint
 from app.api.graphql.jobs import Job
+from app.api.graphql.live.executor import EventExecutor
 from app.api.graphql.models import Deployment, Model, ModelMutations, ModelQueries
 from app.api.graphql.node import Node
 from app.api.graphql.pagination import arg
@@ -55,7 +57,19 @@ class Mutation(JobMutations, ModelMutations, DatasetMutations, AccountMutations)
     pass
 
 
+class _Runner(SchemaExtensionsRunner):
+    """None of our extensions adds to results, and asking each of them costs something per event."""
+
+    async def get_extensions_results(self, ctx: ExecutionContext) -> dict[str, Any]:
+        return ctx.extensions_results
+
+
 class LuthierSchema(Schema):
+    def create_extensions_runner(
+        self, execution_context: ExecutionContext, extensions: list[SchemaExtension]
+    ) -> SchemaExtensionsRunner:
+        return _Runner(execution_context, extensions)
+
     def process_errors(
         self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
     ) -> None:
@@ -74,7 +88,7 @@ def build(extensions: list[Any]) -> LuthierSchema:
         types=[*ERROR_TYPES, Job, Model, Deployment, Dataset, DatasetVersion, File, Checkpoint],
         extensions=extensions,
         config=CONFIG,
-        execution_context_class=LeafExecutor,
+        execution_context_class=EventExecutor,
     )
 
 

@@ -212,7 +212,9 @@ async def _job_log(
     if over and await _at_end(info, job_id, position):
         return
     async with aclosing(
-        info.context.services.streams.follow(who.org_id, job_id, position, info.context.live.idle)
+        info.context.services.streams.follow(
+            who.org_id, job_id, position, info.context.live.idle, head.last_seq
+        )
     ) as batches:
         async for batch in batches:
             yield batch

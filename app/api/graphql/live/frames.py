@@ -1,5 +1,6 @@
 """Frames that clients send (RFC 6455), put together into messages; no extensions."""
 
+from struct import Struct
 from typing import Final
 
 CONTINUED: Final = 0
@@ -11,6 +12,9 @@ PONG: Final = 10
 _KNOWN: Final = frozenset({CONTINUED, TEXT, BINARY, CLOSE, PING, PONG})
 
 _NO_CODES: Final = frozenset({1004, 1005, 1006, 1015})
+
+_MEDIUM = Struct("!BBH")
+_LARGE = Struct("!BBQ")
 
 Message = tuple[int, bytes]
 
@@ -114,8 +118,8 @@ def head(opcode: int, size: int) -> bytes:
     if size < 126:
         return bytes((0x80 | opcode, size))
     if size < 65_536:
-        return bytes((0x80 | opcode, 126)) + size.to_bytes(2, "big")
-    return bytes((0x80 | opcode, 127)) + size.to_bytes(8, "big")
+        return _MEDIUM.pack(0x80 | opcode, 126, size)
+    return _LARGE.pack(0x80 | opcode, 127, size)
 
 
 def closing(payload: bytes) -> int:
