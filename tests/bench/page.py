@@ -1,5 +1,5 @@
-"""What one page of 50 jobs with 20 fields costs the server: ours, with key, tenant and guard, against
-stock Strawberry over SQLModel objects, on the same rows and without any of those.
+"""What one page of 50 jobs with 20 fields costs the server: ours, with key, tenant and guard,
+against stock Strawberry over SQLModel objects, on the same rows and without any of those.
 
     python -m tests.bench.page [--requests N]
 
