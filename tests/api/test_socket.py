@@ -143,22 +143,24 @@ async def test_the_protocols_own_refusals_have_their_codes(live: Server, viewer:
             assert await _code(Socket(raw)) == code, hello
 
 
+@pytest.mark.parametrize("path", ["direct", "asgi"])
 async def test_a_connection_that_says_nothing_is_closed_in_time(
-    settings: Settings, database_url: str
+    settings: Settings, database_url: str, path: str
 ) -> None:
     impatient = settings.model_copy(update={"connection_init_seconds": 0.5})
-    async with serving(impatient, database_url) as server:
+    async with serving(impatient, database_url, path) as server:
         address = server.url.replace("http", "ws") + "/graphql"
         async with websockets.connect(address, subprotocols=["graphql-transport-ws"]) as raw:  # type: ignore[list-item]
             async with asyncio.timeout(2):
                 assert await _code(Socket(raw)) == 4408
 
 
+@pytest.mark.parametrize("path", ["direct", "asgi"])
 async def test_more_operations_than_allowed_are_refused_and_the_others_go_on(
-    settings: Settings, database_url: str, viewer: Api, story: Story
+    settings: Settings, database_url: str, viewer: Api, story: Story, path: str
 ) -> None:
     strict = settings.model_copy(update={"max_subscriptions_per_connection": 3})
-    async with serving(strict, database_url) as server, Api(server.url, viewer.key) as api:
+    async with serving(strict, database_url, path) as server, Api(server.url, viewer.key) as api:
         async with api.socket() as socket:
             for id in "1234":
                 await ask(socket, id, EVENTS, variables={"j": story.id, "a": "0"})
