@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from contextlib import AsyncExitStack
 from typing import Any
 
 import asyncpg
@@ -75,7 +76,7 @@ async def test_two_hundred_viewers_get_each_event_once_in_order(
 ) -> None:
     chance = seeded()
     steps = 0
-    told: list[int] = []
+    told = list(range(1, await story.say(10) + 1))
 
     async def work() -> None:
         nonlocal steps
@@ -94,14 +95,17 @@ async def test_two_hundred_viewers_get_each_event_once_in_order(
     kinds = ["events"] * 5 + ["other", "messages", "metrics", "metrics", "written in"]
     chosen = [kinds[n % len(kinds)] for n in range(200)]
     viewers = [_viewer(viewer, story, k, random.Random(chance.random())) for k in chosen]
+    seen: list[list[int]]
     async with asyncio.timeout(55):
-        *seen, _ = await asyncio.gather(*viewers, work())
+        working = asyncio.create_task(work())
+        seen = await asyncio.gather(*viewers)
+        await working
     last = await story.say() - 1
     told.append(last)
     for kind, got in zip(chosen, seen, strict=True):
-        whole = {"metrics": list(range(steps)), "messages": told}.get(
-            kind, list(range(1, last + 1))
-        )
+        whole = list(range(1, last + 1))
+        if kind in ("metrics", "messages"):
+            whole = list(range(steps)) if kind == "metrics" else told
         assert got == [number for number in whole if number >= got[0]], kind
     await until(lambda: not live.engine.connections)
 
@@ -164,25 +168,26 @@ async def test_a_revoked_key_ends_only_its_own_viewers(
     owner: "asyncpg.Connection[asyncpg.Record]",
 ) -> None:
     keys = [await key_with(database, settings, tenant, Role.MEMBER, Scope.READ) for _ in range(2)]
-    async with Api(live.url, keys[0]) as first, Api(live.url, keys[1]) as second:
-        async with first.socket() as ends, second.socket() as stays:
-            for socket in (ends, stays):
-                await ask(socket, "1", EVENTS, variables={"j": story.id})
-                await watched(live)
-            [group] = live.engine.groups.values()
-            assert len(group.members) == 2
-            await owner.execute(
-                "UPDATE api_keys SET revoked_at = now() WHERE name = 'test' AND id "
-                "= (SELECT id FROM api_keys WHERE org_id = $1 AND name = 'test'"
-                " ORDER BY created_at LIMIT 1)",
-                tenant.actor.org_id,
-            )
-            with pytest.raises(websockets.ConnectionClosed):
-                await asyncio.wait_for(ends.receive(), 6)
-            assert ends.raw.close_code == 4403
-            await story.say()
-            [event] = await gather(stays.results(), "jobEvents", 1)
-            assert place(event["cursor"]) == 1
+    async with AsyncExitStack() as stack:
+        apis = [await stack.enter_async_context(Api(live.url, key)) for key in keys]
+        ends, stays = [await stack.enter_async_context(api.socket()) for api in apis]
+        for socket in (ends, stays):
+            await ask(socket, "1", EVENTS, variables={"j": story.id})
+            await watched(live)
+        [group] = live.engine.groups.values()
+        assert len(group.members) == 2
+        await owner.execute(
+            "UPDATE api_keys SET revoked_at = now() WHERE name = 'test' AND id "
+            "= (SELECT id FROM api_keys WHERE org_id = $1 AND name = 'test'"
+            " ORDER BY created_at LIMIT 1)",
+            tenant.actor.org_id,
+        )
+        with pytest.raises(websockets.ConnectionClosed):
+            await asyncio.wait_for(ends.receive(), 6)
+        assert ends.raw.close_code == 4403
+        await story.say()
+        [event] = await gather(stays.results(), "jobEvents", 1)
+        assert place(event["cursor"]) == 1
 
 
 async def test_progress_reaches_who_joins_a_group_late(
