@@ -1,14 +1,14 @@
-"""Benchmarks, on loopback only: `python -m tests.bench [fanout|latency|idle|connect|page]`.
+"""Benchmarks, on loopback only: `python -m tests.bench [fanout|latency|idle|connect|page|training]`.
 
 Each scenario gives all figures of live delivery, so the names choose scenarios. `page` is the cost
-of queries.
+of queries, `training` that of a step through the worker.
 """
 
 import argparse
 import asyncio
 import sys
 
-from tests.bench import page
+from tests.bench import page, training
 from tests.bench.live import SCENARIOS, Figures, measure, shown
 from tests.bench.world import world
 
@@ -29,6 +29,10 @@ def main() -> None:
     if sys.argv[1:2] == ["page"]:
         del sys.argv[1]
         page.main()
+        return
+    if sys.argv[1:2] == ["training"]:
+        del sys.argv[1]
+        training.main()
         return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", nargs="?", choices=list(_CHOSEN), default="fanout")

@@ -1,24 +1,17 @@
-"""The whole product as processes: its own Postgres, the API and workers, to be used and killed."""
+"""One stack for all flows: an API and one worker, with the tiny model to train."""
 
-import asyncio
-import contextlib
 import os
-import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
-import httpx
 import pytest
 
 from app.core.postgres import EmbeddedPostgres
+from tests.flows.stack import TINY, Stack
 from tests.support import Api
 
 ON_CI = os.environ.get("CI") == "true"
-TINY = "tiny"
 
 
 def torch_is_missing() -> bool:
@@ -27,81 +20,6 @@ def torch_is_missing() -> bool:
     except ImportError:
         return True
     return False
-
-
-class Stack:
-    """Processes that can be started, and killed without warning."""
-
-    def __init__(self, folder: Path, database_url: str) -> None:
-        self.folder, self.database_url = folder, database_url
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.api: subprocess.Popen[bytes] | None = None
-        self.workers: list[subprocess.Popen[bytes]] = []
-
-    @property
-    def key(self) -> str:
-        return (self.folder / "owner-key").read_text().strip()
-
-    def start(self, verb: str) -> subprocess.Popen[bytes]:
-        env = {name: value for name, value in os.environ.items() if "LUTHIER" not in name} | {
-            "LUTHIER_DATA_DIR": str(self.folder),
-            "LUTHIER_DATABASE_URL": self.database_url,
-            "LUTHIER_PORT": str(self.port),
-            "LUTHIER_MODEL_ROOTS": f'["{self.folder / "own"}"]',
-            "LUTHIER_LEASE_SECONDS": "3",
-            "LUTHIER_THREADS": "1",
-            "LUTHIER_LOG_LEVEL": "info",
-        }
-        with (self.folder / f"{verb}.log").open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "app.cli.main", verb], stdout=log, stderr=log, env=env
-            )
-
-    def start_api(self) -> None:
-        self.api = self.start("serve")
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            with contextlib.suppress(httpx.TransportError):
-                if httpx.Client(trust_env=False).get(f"{self.url}/readyz").status_code == 200:
-                    return
-            time.sleep(0.1)
-        raise TimeoutError((self.folder / "serve.log").read_text()[-2000:])
-
-    def start_worker(self) -> subprocess.Popen[bytes]:
-        worker = self.start("work")
-        self.workers.append(worker)
-        return worker
-
-    def kill_api(self) -> None:
-        assert self.api is not None
-        self.api.kill()
-        self.api.wait()
-
-    def kill_worker(self) -> None:
-        """As a crash of the machine would: no chance to say goodbye."""
-        worker = self.workers.pop()
-        worker.kill()
-        worker.wait()
-
-    def stop_worker(self) -> None:
-        """As a deployment of a new version would."""
-        worker = self.workers.pop()
-        worker.send_signal(signal.SIGTERM)
-        worker.wait(60)
-
-    def stop(self) -> None:
-        for process in [*self.workers, self.api]:
-            if process is not None and process.poll() is None:
-                process.terminate()
-        for process in [*self.workers, self.api]:
-            if process is not None:
-                try:
-                    process.wait(60)
-                except subprocess.TimeoutExpired:
-                    process.kill()
 
 
 @pytest.fixture(scope="session")
@@ -133,26 +51,3 @@ async def owner(stack: Stack) -> AsyncIterator[Api]:
     """The API of the stack as its first owner."""
     async with Api(stack.url, stack.key) as client:
         yield client
-
-
-async def until(owner: Api, job: str, *statuses: str, seconds: float = 90) -> dict[str, object]:
-    """Wait for the job to have one of these statuses; returns what is known of it."""
-    deadline = time.monotonic() + seconds
-    found: dict[str, object] = {}
-    while time.monotonic() < deadline:
-        with contextlib.suppress(httpx.TransportError):
-            answer = await owner.execute(
-                "query ($j: ID!) { job(id: $j) { status requestedAction trainedTokens"
-                " error { code message } progress { step totalSteps percent }"
-                " model { id name kind } attempts { number outcome fromStep }"
-                " checkpoints { nodes { step metrics { validationLoss } } }"
-                " resultFiles { id filename }"
-                " metrics(maxPoints: 5000) { step attempt trainingLoss validationLoss"
-                " gradientNorm learningRate } } }",
-                j=job,
-            )
-            found = answer["job"]
-            if found["status"] in statuses:
-                return found
-        await asyncio.sleep(0.2)
-    raise TimeoutError(f"{job} is {found.get('status')}, not {statuses}: {found.get('error')}")

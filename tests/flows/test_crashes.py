@@ -7,7 +7,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.flows.conftest import TINY, Stack, until
+from tests.flows.stack import TINY, Stack, until
 from tests.support import Api, chat_lines
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(400)]
