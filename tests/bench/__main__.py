@@ -1,7 +1,7 @@
-"""Benchmarks, on loopback only: `python -m tests.bench [fanout|latency|idle|connect|page|training]`.
+"""Benchmarks, on loopback only: `python -m tests.bench [NAME]`.
 
-Each scenario gives all figures of live delivery, so the names choose scenarios. `page` is the cost
-of queries, `training` that of a step through the worker.
+fanout, latency, idle and connect give all figures of live delivery, so they choose scenarios.
+`page` is the cost of queries, `training` that of a step through the worker.
 """
 
 import argparse

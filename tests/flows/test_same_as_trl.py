@@ -1,5 +1,6 @@
 """The worker adds nothing to the numbers: TRL alone gives the same weights."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -52,7 +53,8 @@ async def test_a_job_gives_the_adapter_that_trl_alone_gives(
         "rank": RANK,
     }
     (tmp_path / "settings.json").write_text(json.dumps(settings))
-    subprocess.run(
+    await asyncio.to_thread(
+        subprocess.run,
         [sys.executable, "-m", "tests.training.plain_trl", str(tmp_path / "settings.json")],
         check=True,
         capture_output=True,

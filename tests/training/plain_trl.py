@@ -31,7 +31,9 @@ class Stopwatch(TrainerCallback):  # type: ignore[misc]  # the library is untype
 
 def main(settings: dict[str, Any]) -> None:
     torch.set_num_threads(1)
-    rows = [json.loads(line)["messages"] for line in Path(settings["data"]).open()]
+    rows = [
+        json.loads(line)["messages"] for line in Path(settings["data"]).read_text().splitlines()
+    ]
     model = AutoModelForCausalLM.from_pretrained(
         settings["base"], dtype=getattr(torch, settings["dtype"])
     )
