@@ -135,6 +135,21 @@ mutation ($input: UndeployModelInput!) {{
   undeployModel(input: $input) {{ deployment {{ {_DEPLOYMENT} }} {_USER_ERRORS} }}
 }}"""
 
+RERUN_JOB = f"""
+mutation ($input: RerunJobInput!) {{
+  rerunJob(input: $input) {{ job {{ id name status rerunOf }} {_USER_ERRORS} }}
+}}"""
+
+COMPARE_JOBS = """
+query ($ids: [ID!]!) {
+  compareJobs(ids: $ids, maxPoints: 60) {
+    jobs { id name }
+    settings { name values same }
+    results { name values same }
+    curves { metric firstDifferentStep series { jobId points { step value } } }
+  }
+}"""
+
 PROVIDERS = "{ providers { provider healthy } }"
 
 API_KEYS = """

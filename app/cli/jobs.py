@@ -7,6 +7,7 @@ from rich.table import Table
 
 from app.cli import documents, job_logs, job_submit, job_watch, show
 from app.cli.connect import AsJson, run
+from app.cli.job_compare import print_comparison
 from app.cli.job_details import print_job
 from app.cli.job_logs import Level
 from app.cli.pages import collect
@@ -235,6 +236,43 @@ def restart_job(
 ) -> None:
     """Start a failed or cancelled job again."""
     _act("restart", {"id": id, "fromScratch": from_scratch}, as_json)
+
+
+@jobs_app.command("rerun")
+def rerun_job(
+    id: JobId,
+    name: Annotated[str | None, typer.Option(help="The new job's name.")] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="The same key again gives the same new job.")
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Then watch it run.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a finished job again, to the digit: same data, numbers and seed."""
+    input = {"id": id, "name": name, "idempotencyKey": idempotency_key}
+    job = run(lambda client: client.mutate(documents.RERUN_JOB, input), as_json)["job"]
+    if as_json:
+        (show.json_line if watch else show.as_json)(job)
+    else:
+        show.console().print(f"{job['id']} repeats {id}.")
+    if watch:
+        _watch(job["id"], "0", stay=False, as_json=as_json)
+
+
+@jobs_app.command("compare")
+def compare_jobs(
+    ids: Annotated[list[str], typer.Argument(metavar="ID ID…", help="Two to five jobs.")],
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also what is the same in all of them.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what sets jobs apart: settings, results, curves."""
+    found = run(lambda client: client.execute(documents.COMPARE_JOBS, {"ids": ids}), as_json)
+    if as_json:
+        show.as_json(found["compareJobs"])
+    else:
+        print_comparison(found["compareJobs"], everything)
 
 
 @jobs_app.command("delete")

@@ -33,6 +33,8 @@ class WorkOrder:
     validation: DatasetVersion | None
     checkpoint: Checkpoint | None
     labels: list[str]
+    repeats: dict[str, Any] | None
+    """The manifest of the run to repeat, for a rerun."""
 
 
 async def begin(session: AsyncSession, claim: Claim) -> WorkOrder | None:
@@ -99,7 +101,9 @@ async def begin(session: AsyncSession, claim: Claim) -> WorkOrder | None:
     validation = None
     if job.validation_version_id:
         validation = await session.get_one(DatasetVersion, (job.org_id, job.validation_version_id))
-    return WorkOrder(job, training, validation, checkpoint, attempt.labels)
+    first = await session.get(Job, (job.org_id, job.rerun_of)) if job.rerun_of else None
+    repeats = first.manifest if first else None
+    return WorkOrder(job, training, validation, checkpoint, attempt.labels, repeats)
 
 
 async def reached(
@@ -107,12 +111,12 @@ async def reached(
     claim: Claim,
     status: JobStatus,
     *,
-    resolved: dict[str, Any] | None = None,
+    manifest: dict[str, Any] | None = None,
 ) -> None:
     """The work has come to this status; nothing happens if the job is there already."""
     job = await JobRepository(session, claim.org_id).get(claim.subject_id, lock=True)
-    if resolved is not None:
-        job.resolved = resolved
+    if manifest is not None:
+        job.manifest, job.resolved = manifest, manifest["hyperparameters"]
     if job.status != status:
         await move(session, job, status, epoch=claim.epoch, attempt=claim.number)
 

@@ -49,6 +49,7 @@ class Submission:
     seed: int | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     hardware: str | None = None
+    rerun_of: str | None = None
     idempotency_key: str | None = None
 
 
@@ -127,6 +128,7 @@ async def submit(session: AsyncSession, actor: Actor, checked: Checked) -> Job:
         seed=asked.seed if asked.seed is not None else secrets.randbelow(2**31),
         labels=asked.metadata,
         hardware=asked.hardware,
+        rerun_of=asked.rerun_of,
         estimated_cost=checked.estimate.cost,
         created_at=now,
         updated_at=now,
@@ -146,6 +148,7 @@ async def submit(session: AsyncSession, actor: Actor, checked: Checked) -> Job:
             "method": job.method,
             "hyperparameters": job.hyperparameters,
             "seed": job.seed,
+            "rerunOf": job.rerun_of,
             "trainingVersion": checked.training.id,
             "cases": checked.training.case_count,
             "sha256": checked.training.sha256,

@@ -22,7 +22,11 @@ class JobTransition(SQLModel, table=True):
 
 
 class Job(SQLModel, table=True):
-    """`hyperparameters` is what was asked, `resolved` what "auto" became; `id` is its stream."""
+    """`hyperparameters` is what was asked, `resolved` what "auto" became; `id` is its stream.
+
+    `manifest` is the record of the newest attempt: see `app.worker.manifest`. A rerun repeats the
+    arithmetic of the job it names in `rerun_of`.
+    """
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -66,6 +70,8 @@ class Job(SQLModel, table=True):
         default_factory=dict, sa_column=Column("metadata", JSONB, nullable=False)
     )
     integrations: dict[str, Any] | None = json_column(nullable=True)
+    manifest: dict[str, Any] | None = json_column(nullable=True)
+    rerun_of: str | None = None
     hardware: str | None = None
     trained_tokens: int | None = big_integer(None)
     estimated_cost: float | None = None

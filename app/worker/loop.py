@@ -47,10 +47,14 @@ class Worker:
         self._doorbell.on_ring(self._heard)
         self._egress = Egress()
         self._servers = Servers(settings, master_key(settings), self._egress)
-        self._shop = Workshop(
-            settings, self._database, FolderStore(settings.data_dir / "files"), BaseModels(settings)
-        )
         self._machine = hardware.describe()
+        self._shop = Workshop(
+            settings,
+            self._database,
+            FolderStore(settings.data_dir / "files"),
+            BaseModels(settings),
+            self._machine,
+        )
         kinds = {part["kind"] for part in self._machine["parts"]}
         self._labels = sorted({"local", *kinds, *settings.worker_labels})
         self._runs: dict[str, tuple[TrainingRun | DeploymentRun, asyncio.Task[None]]] = {}

@@ -37,6 +37,7 @@ class Workshop:
     database: Database
     store: FileStore
     base_models: BaseModels
+    machine: dict[str, Any]
 
 
 class JobRecord:
@@ -52,10 +53,10 @@ class JobRecord:
 
         return await self._lease.insist(write)
 
-    async def reached(self, status: JobStatus, resolved: dict[str, Any] | None = None) -> None:
+    async def reached(self, status: JobStatus, manifest: dict[str, Any] | None = None) -> None:
         async def write() -> None:
             async with self._shop.database.transaction(self._claim.org_id) as session:
-                await progress.reached(session, self._claim, status, resolved=resolved)
+                await progress.reached(session, self._claim, status, manifest=manifest)
 
         await self._lease.insist(write)
 

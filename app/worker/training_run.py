@@ -19,6 +19,7 @@ from app.training import report
 from app.training.config import SupervisedHyperparameters, TrainingConfig
 from app.worker.embedded import prepare_embedded
 from app.worker.lease import Lease
+from app.worker.manifest import differences, run_manifest
 from app.worker.process import TrainingProcess, log_tail
 from app.worker.record import JobRecord, WorkImpossible, Workshop, newest_of, start_message
 
@@ -74,7 +75,7 @@ class TrainingRun:
         self._process = await TrainingProcess.start(config)
         watcher = asyncio.create_task(self._watch(), name=f"watch-{self._claim.subject_id}")
         try:
-            ending = await self._listen(self._process)
+            ending = await self._listen(order, self._process)
         finally:
             watcher.cancel()
             await asyncio.gather(watcher, return_exceptions=True)
@@ -109,7 +110,7 @@ class TrainingRun:
                     raise WorkImpossible("base_model_unavailable", said.message, "model")
                 await self._record.say("info", said.message)
         data_dir = shop.settings.data_dir.resolve()
-        checkpoint, validation = order.checkpoint, order.validation
+        checkpoint, validation, repeats = order.checkpoint, order.validation, order.repeats
         return TrainingConfig(
             job_id=job.id,
             attempt=self._claim.number,
@@ -127,7 +128,8 @@ class TrainingRun:
             seed=job.seed,
             resume_from=data_dir / checkpoint.path if checkpoint else None,
             resume_manifest_sha256=checkpoint.manifest_sha256 if checkpoint else None,
-            threads=shop.settings.threads,
+            dtype=repeats["dtype"] if repeats else "auto",
+            threads=repeats["threads"] if repeats else shop.settings.threads,
         )
 
     async def _watch(self) -> None:
@@ -162,7 +164,18 @@ class TrainingRun:
                 process.kill()
                 return
 
-    async def _listen(self, process: TrainingProcess) -> report.Report | None:
+    async def _started(self, order: WorkOrder, said: report.Started) -> None:
+        settings = self._shop.settings
+        manifest = run_manifest(order, said, self._shop.machine, settings.hourly_cost)
+        await self._record.reached(JobStatus.RUNNING, manifest)
+        if order.repeats and (other := differences(order.repeats, manifest)):
+            await self._record.say(
+                "warn",
+                f"This run repeats {order.job.rerun_of} in other surroundings, so its figures may "
+                f"differ: {'; '.join(other)}.",
+            )
+
+    async def _listen(self, order: WorkOrder, process: TrainingProcess) -> report.Report | None:
         """Turn reports into events, in batches; returns the last word, if there was one."""
         ending: report.Report | None = None
         async for batch in _batches(process.reports()):
@@ -180,9 +193,7 @@ class TrainingRun:
                     case report.Started():
                         await self._record.flush(events, latest)
                         events, latest = [], None
-                        await self._record.reached(
-                            JobStatus.RUNNING, resolved=said.resolved.model_dump()
-                        )
+                        await self._started(order, said)
                         events.append(self._record.event(EventType.MESSAGE, start_message(said)))
                     case report.Checkpoint():
                         await self._record.flush(events, latest)

@@ -61,6 +61,7 @@ QUERIES = {
     "estimateCost": _reading(
         input={"baseModel": "smollm2-135m-instruct", "trainingData": "$version"}
     ),
+    "compareJobs": _reading(ids=["$job"]),
     "models": _reading(),
     "model": _reading(id="$model"),
     "deployments": _reading(),
@@ -88,6 +89,7 @@ MUTATIONS = {
     "resumeJob": _given({WRITE}, Role.ADMIN, id="$job"),
     "cancelJob": _given({WRITE}, Role.ADMIN, id="$job"),
     "correctJob": _given({WRITE}, Role.ADMIN, id="$job", status="FAILED", reason="it was wrong"),
+    "rerunJob": _given({READ, WRITE}, Role.ADMIN, id="$job"),
     "restartJob": _given({WRITE}, Role.ADMIN, id="$job"),
     "deployModel": _given({WRITE}, Role.ADMIN, modelId="$model"),
     "undeployModel": _given({WRITE}, Role.ADMIN, deploymentId="$deployment"),

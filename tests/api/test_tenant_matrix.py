@@ -44,6 +44,7 @@ KINDS += ["key", "member", "project", "org"]
 
 READS = [
     Case("Query.job.id", "job"),
+    Case("Query.compareJobs.ids", "job"),
     Case("Query.model.id", "model"),
     Case("Query.dataset.id", "dataset"),
     Case("Query.datasetVersion.id", "version"),
@@ -71,6 +72,7 @@ MUTATIONS = [
     _input("cancelJob.input.id", "job"),
     _input("correctJob.input.id", "job", status="FAILED", reason="it was wrong"),
     _input("restartJob.input.id", "job", fromScratch=True, idempotencyKey="again"),
+    _input("rerunJob.input.id", "job", idempotencyKey="again"),
     _input("deployModel.input.modelId", "model", idempotencyKey="deploy"),
     _input("createDataset.input.source.fileId", "file", name="copy"),
     _input("addDatasetVersion.input.datasetId", "dataset", source=JSONL),

@@ -10,7 +10,7 @@ from app.api.graphql.job_inputs import CostEstimate, SubmitJobInput
 from app.api.graphql.job_types import JobStatus
 from app.api.graphql.jobs import Job
 from app.api.graphql.pagination import arg
-from app.jobs import control, submission
+from app.jobs import control, rerun, submission
 from app.jobs.states import JobStatus as Status
 
 
@@ -50,6 +50,11 @@ class RestartJobPayload(JobPayload):
     pass
 
 
+@strawberry.type(description="What came of rerunJob.")
+class RerunJobPayload(JobPayload):
+    pass
+
+
 @strawberry.type(description="What came of correctJob.")
 class CorrectJobPayload(JobPayload):
     pass
@@ -84,6 +89,15 @@ class RestartJobInput:
     )
     idempotency_key: str | None = strawberry.field(
         description="The same key again changes nothing more.", default=None
+    )
+
+
+@strawberry.input(description="Which finished job to run again.")
+class RerunJobInput:
+    id: strawberry.ID = strawberry.field(description="The job's id.")
+    name: str | None = strawberry.field(description="The new job's name.", default=None)
+    idempotency_key: str | None = strawberry.field(
+        description="The same key again gives the same new job.", default=None
     )
 
 
@@ -178,6 +192,26 @@ class JobMutations:
                 shown = await Job.within(session, job)
             return RestartJobPayload(job=shown)
         return RestartJobPayload(user_errors=refused.user_errors)
+
+    @strawberry.mutation(
+        description="Submit a finished job again, to the digit: same data, numbers and seed."
+    )
+    async def rerun_job(
+        self, info: Info, input: Annotated[RerunJobInput, arg("Which job.")]
+    ) -> RerunJobPayload:
+        with refusing() as refused:
+            services, who = info.context.services, info.context.actor
+            async with info.context.transaction() as session:
+                asked = await rerun.submission_of(
+                    session, who, input.id, input.name, input.idempotency_key
+                )
+                checked = await submission.check(
+                    session, who, services.base_models, services.settings.hourly_cost, asked
+                )
+                job = await submission.submit(session, who, checked)
+                shown = await Job.within(session, job)
+            return RerunJobPayload(job=shown)
+        return RerunJobPayload(user_errors=refused.user_errors)
 
     @strawberry.mutation(description="Put right what a finished job's record says.")
     async def correct_job(

@@ -91,6 +91,29 @@ class JobError:
     param: str | None = strawberry.field(description="The part of the input it is about.")
 
 
+@strawberry.type(
+    description="The exact record of a run: with the same again, the losses come out the same."
+)
+class RunManifest:
+    luthier: str = strawberry.field(description="The version of Luthier.")
+    training_sha256: str = strawberry.field(description="Of the training data's bytes.")
+    validation_sha256: str | None = strawberry.field(description="Of the validation data's bytes.")
+    base_model: str = strawberry.field(description="What was tuned.")
+    method: str = strawberry.field(description="How.")
+    hyperparameters: JSON = strawberry.field(description='As numbers: what "auto" became.')
+    seed: BigInt = strawberry.field(description="Of every random choice.")
+    device: str = strawberry.field(description="cpu or cuda.")
+    dtype: str = strawberry.field(description="The number format computed in.")
+    threads: int = strawberry.field(description="Processor threads.")
+    versions: JSON = strawberry.field(description="Of Python and of the libraries, by name.")
+    hardware: JSON = strawberry.field(description="The machine's processors, memory in bytes.")
+    hourly_cost: float = strawberry.field(description="US dollars an hour of that machine.")
+
+    @staticmethod
+    def of(found: Mapping[str, Any]) -> "RunManifest":
+        return RunManifest(**{_snake(name): value for name, value in found.items()})
+
+
 @strawberry.type(description="One start of the work.")
 class Attempt:
     number: int = strawberry.field(description="1, 2, 3 … within the job.")
@@ -170,6 +193,10 @@ class JobEventConnection:
     edges: list[Edge[JobEvent]] = strawberry.field(description="The events with their cursors.")
     nodes: list[JobEvent] = strawberry.field(description="The events alone.")
     page_info: PageInfo = strawberry.field(description="Where this page lies.")
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name)
 
 
 def latest_point(job_id: str, latest: Mapping[str, Any]) -> Point:

@@ -21,6 +21,7 @@ from app.api.graphql.job_types import (
     JobStatus,
     LogLevel,
     RequestedAction,
+    RunManifest,
     latest_point,
     progress_of,
 )
@@ -68,6 +69,10 @@ class Job(Node):
     seed: BigInt = strawberry.field(description="Of every random choice.")
     metadata: JSON = strawberry.field(description="The customer's own pairs.")
     hardware: str | None = strawberry.field(description="The worker label asked for.")
+    rerun_of: strawberry.ID | None = strawberry.field(description="The job that it repeats.")
+    manifest: RunManifest | None = strawberry.field(
+        description="The exact record of its newest run; null before training."
+    )
     estimated_cost: float | None = strawberry.field(description="US dollars, at submission.")
     cost: float | None = strawberry.field(description="US dollars, once over.")
     error: JobError | None = strawberry.field(description="Why it failed.")
@@ -114,6 +119,8 @@ class Job(Node):
             seed=BigInt(row.seed),
             metadata=metadata,
             hardware=row.hardware,
+            rerun_of=strawberry.ID(row.rerun_of) if row.rerun_of else None,
+            manifest=RunManifest.of(row.manifest) if row.manifest else None,
             estimated_cost=row.estimated_cost,
             cost=row.cost,
             error=JobError(**row.error) if row.error else None,

@@ -14,6 +14,7 @@ from app.api.graphql.catalog import BaseModel, CatalogQueries
 from app.api.graphql.context import Info
 from app.api.graphql.datasets import Dataset, DatasetMutations, DatasetQueries, DatasetVersion, File
 from app.api.graphql.errors import ERROR_TYPES, present, refusing
+from app.api.graphql.job_comparison import ComparisonQueries
 from app.api.graphql.job_mutations import JobMutations
 from app.api.graphql.job_queries import JobQueries
 from app.api.graphql.job_types import Checkpoint
@@ -36,7 +37,15 @@ _MOST_NODES = 100
 
 
 @strawberry.type(description="What can be read.")
-class Query(JobQueries, StatsQueries, ModelQueries, CatalogQueries, DatasetQueries, AccountQueries):
+class Query(
+    JobQueries,
+    ComparisonQueries,
+    StatsQueries,
+    ModelQueries,
+    CatalogQueries,
+    DatasetQueries,
+    AccountQueries,
+):
     @strawberry.field(description="Anything with an id; null when there is nothing by it.")
     async def node(self, info: Info, id: Annotated[strawberry.ID, arg("The id.")]) -> Node | None:
         return await _find(info, id)

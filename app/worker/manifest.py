@@ -1,0 +1,41 @@
+"""The run manifest: all that has to be the same again for a run to be the same again."""
+
+import platform
+from importlib.metadata import version
+from typing import Any
+
+from app.jobs.progress import WorkOrder
+from app.training.report import Started
+
+# What a rerun may differ in from the first run, and then differs in its last digits too.
+_SURROUNDINGS = ("device", "dtype", "threads", "versions")
+
+
+def run_manifest(
+    order: WorkOrder, said: Started, machine: dict[str, Any], hourly_cost: float
+) -> dict[str, Any]:
+    """As plain JSON. Data and templates by the SHA-256 of their bytes, prices in US dollars."""
+    return {
+        "luthier": version("luthier"),
+        "trainingSha256": order.training.sha256,
+        "validationSha256": order.validation.sha256 if order.validation else None,
+        "baseModel": order.job.base_model,
+        "method": order.job.method,
+        "hyperparameters": said.resolved.model_dump(mode="json"),
+        "seed": order.job.seed,
+        "device": said.device,
+        "dtype": said.dtype,
+        "threads": said.threads,
+        "versions": {**said.versions, "python": platform.python_version()},
+        "hardware": machine,
+        "hourlyCost": hourly_cost,
+    }
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Where a rerun runs otherwise than the run it repeats, for people."""
+    return [
+        f"{name} ({before.get(name)}, now {now[name]})"
+        for name in _SURROUNDINGS
+        if before.get(name) != now[name]
+    ]
