@@ -15,6 +15,7 @@ from starlette.routing import Route, WebSocketRoute
 
 from app.api.graphql.context import Services
 from app.api.graphql.view import GraphQLDoor
+from app.api.limits import Limits
 from app.api.rest.routes import RestDoor
 from app.catalog.base_models import BaseModels
 from app.catalog.tokens import Tokenizers
@@ -48,6 +49,7 @@ def create_app(settings: Settings, database_url: str) -> Starlette:
         tokenizers=Tokenizers(base_models),
         pepper=api_key_pepper(settings),
         master_key=master_key(settings),
+        limits=Limits(settings),
     )
     egress = Egress()
     graphql = GraphQLDoor(services)

@@ -31,9 +31,27 @@ def test_every_example_fits_the_schema() -> None:
             assert validate(schema, parse(operation)) == []
 
 
-def test_every_setting_is_described() -> None:
-    named = set(re.findall(r"`LUTHIER_(\w+)`", README))
-    assert {name.upper() for name in Settings.model_fields} <= named
+def test_every_setting_stands_there_with_its_default_and_meaning() -> None:
+    rows = set(re.findall(r"^\| `LUTHIER_.*\|$", README, re.M))
+    for name, field in Settings.model_fields.items():
+        default = field.default
+        text = str(default).lower() if isinstance(default, bool) else str(default)
+        shown = "" if default is None else f"`{text}`"
+        assert f"| `LUTHIER_{name.upper()}` | {shown} | {field.description} |" in rows
+
+
+def test_every_limit_says_what_happens_past_it() -> None:
+    [table] = re.findall(r"^\| limit \|.*?\n\n", README, re.M | re.S)
+    short = {
+        f"…_{name.removeprefix('graphql_max_')}".upper(): name for name in Settings.model_fields
+    }
+    names = {
+        short.get(n, n.removeprefix("LUTHIER_").lower()) for n in re.findall(r"`([…A-Z_]+)`", table)
+    }
+    limits = {
+        name for name in Settings.model_fields if re.search(r"max_|_per_|graphql_s|init_", name)
+    }
+    assert limits <= names
 
 
 def test_every_verb_of_the_command_line_is_named() -> None:

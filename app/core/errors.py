@@ -66,6 +66,10 @@ class Limited(AppError):
         super().__init__(message, path=path, **detail)
         self.limit = limit
 
+    @property
+    def extensions(self) -> dict[str, Any]:
+        return super().extensions | {"limit": self.limit}
+
 
 class Unavailable(AppError):
     code = "UNAVAILABLE"

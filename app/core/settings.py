@@ -42,13 +42,22 @@ class Settings(BaseSettings):
     allowed_origins: list[str] = Field(
         [], description="Web origins besides our own that may call the API from a browser."
     )
-    introspection: bool = Field(True, description="Whether the schema can be queried.")
+    introspection: bool = Field(True, description="Whether a key can query the schema.")
+    suggestions: bool = Field(
+        True, description="Whether a refusal suggests names that are near to a wrong one."
+    )
     graphql_max_depth: int = Field(12, description="Deepest selection.", gt=0)
     graphql_max_fields: int = Field(400, description="Fields in one document.", gt=0)
     graphql_max_aliases: int = Field(30, description="Aliases in one document.", gt=0)
     graphql_max_tokens: int = Field(2000, description="Lexical tokens in one document.", gt=0)
     graphql_max_cost: int = Field(
         20_000, description="Objects one document may ask for, page sizes multiplied.", gt=0
+    )
+    rate_per_minute: int = Field(
+        600_000,
+        description="Points one API key may spend per minute in each process: 10 for a request,"
+        " 1 for each object asked for, 10 more for each mutation.",
+        gt=0,
     )
     graphql_seconds: float = Field(
         30, description="A query or mutation that takes longer is ended.", gt=0
@@ -58,6 +67,18 @@ class Settings(BaseSettings):
     )
     max_subscriptions_per_connection: int = Field(
         100, description="Operations one WebSocket may run at once.", gt=0
+    )
+    max_subscriptions_per_key: int = Field(
+        2_000, description="Operations the streams of one API key may run in a process.", gt=0
+    )
+    max_connections_per_key: int = Field(
+        2_000, description="WebSockets and HTTP streams one API key may hold in a process.", gt=0
+    )
+    max_unacknowledged_connections: int = Field(
+        1_000, description="WebSockets of a process that have not shown a key yet.", gt=0
+    )
+    max_messages_per_second: int = Field(
+        50, description="What one WebSocket may send in the long run; ten times that at once.", gt=0
     )
 
     model_roots: list[Path] = Field(

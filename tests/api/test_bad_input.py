@@ -98,7 +98,7 @@ async def test_a_body_of_exactly_the_limit_is_read(api: Api, settings: Settings)
     start, end = b'{"query": "{viewer{role}}", "x": "', b'"}'
     body = start + b"y" * (settings.max_body_bytes - len(start) - len(end)) + end
     response = await api.http.post("/graphql", content=body, headers=JSON)
-    assert response.json() == {"data": {"viewer": {"role": "OWNER"}}}
+    assert response.json()["data"] == {"viewer": {"role": "OWNER"}}
 
 
 @pytest.mark.parametrize("size", [300_000, 9_000_000])
@@ -123,7 +123,7 @@ async def test_a_mutation_needs_post(api: Api) -> None:
     assert response.status_code == 405
     assert only(response)["extensions"]["code"] == "METHOD_NOT_ALLOWED"
     asked = await api.http.get("/graphql", params={"query": ASK})
-    assert asked.json() == {"data": {"viewer": {"role": "OWNER"}}}
+    assert asked.json()["data"] == {"viewer": {"role": "OWNER"}}
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -258,7 +258,7 @@ async def test_a_document_that_cannot_be_run_has_a_code(api: Api, query: str, co
 async def test_an_operation_can_be_named_among_several(api: Api) -> None:
     document = "query A { viewer { role } } query B { jobs { totalCount } }"
     response = await api.http.post("/graphql", json={"query": document, "operationName": "B"})
-    assert response.json() == {"data": {"jobs": {"totalCount": 0}}}
+    assert response.json()["data"] == {"jobs": {"totalCount": 0}}
 
 
 async def test_a_bug_of_ours_is_masked_and_logged(caplog: pytest.LogCaptureFixture) -> None:

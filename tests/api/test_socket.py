@@ -37,7 +37,7 @@ async def _code(socket: Socket) -> int:
 
 async def _works(socket: Socket) -> None:
     await ask(socket, "still there", VIEWER)
-    assert (await socket.receive())["payload"] == {"data": {"viewer": {"role": "OWNER"}}}
+    assert (await socket.receive())["payload"]["data"] == {"viewer": {"role": "OWNER"}}
     assert await socket.receive() == {"id": "still there", "type": "complete"}
 
 

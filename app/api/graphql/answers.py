@@ -16,6 +16,7 @@ from app.api.graphql.errors import present
 from app.api.graphql.negotiation import RESPONSE_JSON
 from app.api.graphql.persisted import PersistedQueryNotFound
 from app.api.graphql.requests import Refused
+from app.api.limits import RateLimited
 from app.core import errors
 from app.core.errors import AppError, Unavailable
 
@@ -39,23 +40,27 @@ class Answer:
 
     async def give(self, result: ExecutionResult) -> None:
         payload = payload_of(result)
-        status = 200
+        status, headers = 200, {}
         if "data" not in payload:
-            codes = {(error.extensions or {}).get("code") for error in result.errors or ()}
-            if self.media_type == RESPONSE_JSON or _ALWAYS_400 in codes:
+            told = [error.extensions or {} for error in result.errors or ()]
+            codes = {extensions.get("code") for extensions in told}
+            if RateLimited.code in codes:
+                status, headers = 429, {"retry-after": str(told[0]["retryAfter"])}
+            elif self.media_type == RESPONSE_JSON or _ALWAYS_400 in codes:
                 status = 503 if "UNAVAILABLE" in codes else 400
-        await self._send(status, orjson.dumps(payload, option=orjson.OPT_NON_STR_KEYS), {})
+        body = orjson.dumps(payload, option=orjson.OPT_NON_STR_KEYS)
+        await self._send(status, body, headers)
 
     async def refuse(self, refused: Refused) -> None:
-        body = {"errors": [self._shown(refused.message, refused.code)]}
+        body = {"errors": [self._shown(refused.message, refused.extensions)]}
         await self._send(refused.status, orjson.dumps(body), refused.headers)
 
     def shown(self, refused: AppError) -> Payload:
         """A refusal as one of `errors`."""
-        return self._shown(refused.message, refused.code)
+        return self._shown(refused.message, refused.extensions)
 
-    def _shown(self, message: str, code: str) -> Payload:
-        return {"message": message, "extensions": {"code": code, "requestId": self.request_id}}
+    def _shown(self, message: str, extensions: Payload) -> Payload:
+        return {"message": message, "extensions": extensions | {"requestId": self.request_id}}
 
     async def _send(self, status: int, body: bytes, more: dict[str, str]) -> None:
         self.begun = True
@@ -93,13 +98,15 @@ def of_app_error(refused: AppError, media_type: str) -> Refused:
             status, headers = 401, {"www-authenticate": "Bearer"}
         case errors.Forbidden():
             status = 403
+        case RateLimited():
+            status, headers = 429, {"retry-after": str(refused.retry_after)}
         case errors.Limited():
             status, headers = 429, {"retry-after": "1"}
         case TookTooLong():
             status = 504
         case errors.Unavailable():
             status, headers = 503, {"retry-after": "1"}
-    return Refused(status, refused.code, refused.message, headers)
+    return Refused(status, refused.code, refused.message, headers, refused.extensions)
 
 
 def of_bug(bug: Exception, request_id: str) -> Refused:

@@ -7,21 +7,28 @@ each request, because variables change what a document costs.
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
-from graphql import DocumentNode, GraphQLError, OperationDefinitionNode, parse
+from graphql import DocumentNode, GraphQLError, OperationDefinitionNode, parse, validate
 from strawberry.extensions import SchemaExtension
 from strawberry.types.graphql import OperationType
 
 _MOST = 1_000
 _MOST_CHARACTERS = 500_000  # a parsed document takes some hundred times the room of its text
 _LONGEST = 20_000
+_MOST_ERRORS = 20  # each costs a search for names that are near
 
 
 @dataclass
 class Known:
+    """`sizing` are the variables that say how long a list may be, once the guard knows them;
+    `costs` what the operations cost, by name and those variables' sizes."""
+
     document: DocumentNode
     valid: bool = False
+    sizing: tuple[str, ...] | None = None
+    costs: dict[tuple[Any, ...], int] = field(default_factory=dict)
 
 
 class Documents:
@@ -86,6 +93,13 @@ class CachingExtension(SchemaExtension):
         known = self.documents.get(context.query)
         if known is not None and known.valid:
             context.validation_rules = ()
+        elif context.graphql_document and context.pre_execution_errors is None:
+            context.pre_execution_errors = validate(
+                context.schema._schema,
+                context.graphql_document,
+                context.validation_rules,
+                max_errors=_MOST_ERRORS,
+            )
         yield
         if known is not None and not context.pre_execution_errors:
             known.valid = True

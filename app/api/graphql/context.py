@@ -11,6 +11,7 @@ from strawberry.dataloader import DataLoader
 
 from app.api.graphql.live.channel import Channel
 from app.api.key_cache import KeyCache
+from app.api.limits import Limits
 from app.catalog.base_models import BaseModels
 from app.catalog.tokens import Tokenizers
 from app.core.actor import Actor
@@ -39,6 +40,7 @@ class Services:
     tokenizers: Tokenizers
     pepper: bytes
     master_key: bytes
+    limits: Limits
     keys: KeyCache = field(default_factory=KeyCache)
 
 

@@ -26,6 +26,7 @@ from app.api.graphql.requests import Asked, Gone, Refused, asked
 from app.api.graphql.resume import resumable
 from app.api.graphql.transports import TRANSPORTS, Payload, Streaming
 from app.api.key_watch import KeyWatch
+from app.api.limits import EACH
 from app.core.errors import AppError, Unavailable
 
 _AT_ONCE = {OperationType.QUERY, OperationType.MUTATION}
@@ -96,6 +97,7 @@ class HttpDoor:
         services = self._services
         key = authentication.key_of_headers(headers)
         actor = await authentication.actor_of_key(services, key, answer.request_id)
+        services.limits.rates.spend(actor.key_id, EACH)
         limit = services.settings.max_body_bytes
         question = await asked(scope, headers, bounded(scope, receive, limit))
         context = Context(services, answer.request_id, actor, key=key)

@@ -14,11 +14,17 @@ class Refused(Exception):
     """The request never reaches the schema: an HTTP status, with GraphQL's form of an error."""
 
     def __init__(
-        self, status: int, code: str, message: str, headers: dict[str, str] | None = None
+        self,
+        status: int,
+        code: str,
+        message: str,
+        headers: dict[str, str] | None = None,
+        extensions: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
-        self.status, self.code, self.message = status, code, message
+        self.status, self.message = status, message
         self.headers = headers or {}
+        self.extensions = (extensions or {}) | {"code": code}
 
 
 class Gone(Exception):

@@ -1,5 +1,6 @@
 """The schema: the roots, composed of the features' parts."""
 
+import re
 from typing import Annotated, Any
 
 import strawberry
@@ -34,6 +35,7 @@ from app.jobs import queries as jobs
 from app.models import service as models
 
 _MOST_NODES = 100
+_SUGGESTION = re.compile(r" Did you mean .*?\?")  # graphql-core's words
 
 
 @strawberry.type(description="What can be read.")
@@ -67,13 +69,15 @@ class Mutation(JobMutations, ModelMutations, DatasetMutations, AccountMutations)
 
 
 class _Runner(SchemaExtensionsRunner):
-    """None of our extensions adds to results, and asking each of them costs something per event."""
+    """Our extensions put what they add into the context: asking each costs something per event."""
 
     async def get_extensions_results(self, ctx: ExecutionContext) -> dict[str, Any]:
         return ctx.extensions_results
 
 
 class LuthierSchema(Schema):
+    suggestions = True
+
     def create_extensions_runner(
         self, execution_context: ExecutionContext, extensions: list[SchemaExtension]
     ) -> SchemaExtensionsRunner:
@@ -85,12 +89,16 @@ class LuthierSchema(Schema):
         """Rewrite errors in place into what the client may see; `present` logs our own faults."""
         context = execution_context.context if execution_context else None
         request_id = getattr(context, "request_id", "")
+        if not self.suggestions:
+            for error in errors:
+                error.message = _SUGGESTION.sub("", error.message)
         errors[:] = [present(error, request_id) for error in errors]
 
 
-def build(extensions: list[Any]) -> LuthierSchema:
-    """One per process: building changes the field objects it is made of."""
-    return LuthierSchema(
+def build(extensions: list[Any], *, suggestions: bool = True) -> LuthierSchema:
+    """One per process: building changes the field objects it is made of. Without `suggestions` no
+    error tells of a name that the client does not know."""
+    schema = LuthierSchema(
         query=Query,
         mutation=Mutation,
         subscription=Subscription,
@@ -99,6 +107,8 @@ def build(extensions: list[Any]) -> LuthierSchema:
         config=CONFIG,
         execution_context_class=EventExecutor,
     )
+    schema.suggestions = suggestions
+    return schema
 
 
 async def _find(info: Info, id: str) -> Node | None:

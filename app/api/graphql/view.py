@@ -23,7 +23,8 @@ class GraphQLDoor:
         self._key_watch = KeyWatch(services)
         settings = services.settings
         documents = Documents(settings.graphql_max_tokens)
-        schema = build([guarded(settings), cached(documents)])
+        extensions = [guarded(settings, documents), cached(documents)]
+        schema = build(extensions, suggestions=settings.suggestions)
         self._http = HttpDoor(services, self._key_watch, schema, documents)
         origins = normalize_allowed_origins(settings.allowed_origins)
         self.live = Live(services, self._key_watch, schema, documents, origins)

@@ -4,6 +4,7 @@ import orjson
 from starlette.responses import Response
 
 from app.api.body import BodyTooLarge
+from app.api.limits import RateLimited
 from app.core import errors
 from app.core.errors import AppError
 from app.files.errors import FileTooLarge
@@ -20,6 +21,8 @@ def error_response(refused: AppError) -> Response:
         }
     }
     headers = {"retry-after": "1"} if status in (429, 503) else {}
+    if isinstance(refused, RateLimited):
+        headers["retry-after"] = str(refused.retry_after)
     if status == 401:
         headers["www-authenticate"] = "Bearer"
     return Response(orjson.dumps(body), status, headers, "application/json")

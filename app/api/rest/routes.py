@@ -13,6 +13,7 @@ from starlette.routing import Route
 from app.api import authentication
 from app.api.body import bounded
 from app.api.graphql.context import Services
+from app.api.limits import EACH
 from app.api.rest.errors import error_response
 from app.api.rest.upload import Upload
 from app.core import errors
@@ -57,6 +58,7 @@ class RestDoor:
                 actor = await authentication.actor_of_headers(
                     self._services, request.headers, request_id
                 )
+                self._services.limits.rates.spend(actor.key_id, EACH)
                 response = await handler(request, actor)
             except AppError as refused:
                 response = error_response(refused)
