@@ -1,10 +1,13 @@
 """The server that carries the API: what uvicorn leaves to whoever runs it."""
 
 import gc
+import logging
 import socket
 
 import uvicorn
 from starlette.applications import Starlette
+
+log = logging.getLogger(__name__)
 
 # What a request makes dies by reference counting, and what lives on was there at the start. With
 # Python's own thresholds a page of jobs costs 5 % more.
@@ -21,6 +24,7 @@ class Server(uvicorn.Server):
         for server in self.servers:
             for listener in server.sockets:
                 _give_up_on_the_stalled(listener)
+                log.info("ready on %s", listener.getsockname()[:2])
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_THRESHOLDS)

@@ -33,48 +33,66 @@ app.add_typer(models_app, name="models")
 app.add_typer(keys_app, name="keys")
 
 
-def _settings() -> Settings:
-    settings = Settings()
+def _settings(processes: int | None = None) -> Settings:
+    settings = Settings() if processes is None else Settings(processes=processes)
     configure(settings.log_level, settings.log_format)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     return settings
 
 
-@app.command()
-def up() -> None:
-    """Run everything here: database, API and worker. Ctrl-C stops it."""
-    from app.cli import processes
+_PROCESSES = typer.Option(
+    min=1, max=64, help="API processes, which share the port.", show_default="LUTHIER_PROCESSES"
+)
 
-    settings = _settings()
-    with processes.database_url(settings) as url:
-        first = asyncio.run(processes.prepare(settings, url))
+
+@app.command()
+def up(processes: Annotated[int | None, _PROCESSES] = None) -> None:
+    """Run everything here: database, API and worker. Ctrl-C stops it."""
+    from app.cli import processes as parts
+
+    settings = _settings(processes)
+    keeper = parts.keep(settings, worker=True)
+    with parts.database_url(settings) as url:
+        first = asyncio.run(parts.prepare(settings, url))
         key = (settings.data_dir / "owner-key").read_text().strip()
         _welcome(settings, key, first)
-        asyncio.run(processes.Keeper().run())
+        asyncio.run(keeper.run())
 
 
 @app.command()
-def serve() -> None:
-    """Run the API."""
-    from app.cli import processes
+def serve(processes: Annotated[int | None, _PROCESSES] = None) -> None:
+    """Run the API, in one process or several."""
+    from app.cli import processes as parts
+    from app.cli.keeper import follow_keeper, inherited_listener
 
-    settings = _settings()
-    processes.follow_keeper()
-    with processes.database_url(settings) as url:
-        asyncio.run(processes.prepare(settings, url))
-        processes.serve(settings, url)
+    settings = _settings(processes)
+    listener = inherited_listener()
+    if listener is None and settings.processes > 1:
+        keeper = parts.keep(settings, worker=False)
+        with parts.database_url(settings) as url:
+            asyncio.run(parts.prepare(settings, url))
+            asyncio.run(keeper.run())
+        return
+    follow_keeper(parts.grace(settings))
+    parts.check_broadcast(settings, several=False)
+    listener = listener or parts.listen(settings)
+    with parts.database_url(settings) as url:
+        asyncio.run(parts.prepare(settings, url))
+        parts.serve(settings, url, listener)
 
 
 @app.command()
 def work() -> None:
     """Run a worker: it trains, and serves deployed models."""
-    from app.cli import processes
+    from app.cli import processes as parts
+    from app.cli.keeper import follow_keeper
 
     settings = _settings()
-    processes.follow_keeper()
-    with processes.database_url(settings) as url:
-        asyncio.run(processes.prepare(settings, url))
-        processes.work(settings, url)
+    follow_keeper(parts.grace(settings))
+    parts.check_broadcast(settings, several=False)
+    with parts.database_url(settings) as url:
+        asyncio.run(parts.prepare(settings, url))
+        parts.work(settings, url)
 
 
 @app.command()

@@ -3,35 +3,32 @@
 import asyncio
 import contextlib
 import logging
-import os
 import signal
+import socket
 import sys
-import threading
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
 
 import uvicorn
 
 from app.accounts import service as accounts
 from app.api.graphql.live.direct import LiveProtocol
 from app.api.server import Server
+from app.cli.keeper import Keeper, Part
 from app.core import migrations
 from app.core.database import Database
 from app.core.egress import Egress
-from app.core.errors import Unavailable
+from app.core.errors import StartRefused, Unavailable
 from app.core.postgres import EmbeddedPostgres
 from app.core.secrets import api_key_pepper
 from app.core.settings import Settings
+from app.events.doorbell import BroadcastRefused, Doorbell, is_memory
 from app.main import create_app
 from app.worker.loop import Worker
 
 log = logging.getLogger(__name__)
 
-_RESTART_AFTER = 1.0
-_GRACE = 90.0
+_API_GRACE = 8  # a service manager's usual patience is 10 s
 _START_FAILED = 3
 _START_WITHIN = 60.0
 
@@ -63,27 +60,88 @@ async def prepare(settings: Settings, url: str) -> bool:
         await database.close()
 
 
-def serve(settings: Settings, url: str) -> None:
-    """The API, until it is told to stop."""
+def check_broadcast(settings: Settings, *, several: bool) -> None:
+    """Refuse rings that would reach nobody, before anything is started. Raises BroadcastRefused.
+
+    `several`: this very start makes more than one process.
+    """
+    if settings.broadcast_url is None:
+        return
+    url = settings.broadcast_url.get_secret_value()
+    Doorbell(url)
+    if not is_memory(url):
+        return
+    if several:
+        raise BroadcastRefused(
+            "LUTHIER_BROADCAST_URL=memory:// wakes one process only, and several would be started. "
+            "Leave it unset to use the database, or name a Redis."
+        )
+    log.warning("memory:// wakes this process only: what others write is seen a second later")
+
+
+def listen(settings: Settings) -> socket.socket:
+    """A bound socket, which begins to listen when a server does: until one is ready, clients are
+    refused. Raises StartRefused.
+
+    Several servers share this one and whoever is free accepts. Of 500 WebSockets at once two got
+    241 and 259, of 200 one after another 80 and 120; with a socket each (SO_REUSEPORT) it was 223
+    and 277, 92 and 108. But when one dies, its sibling accepts what is waiting, which the kernel
+    would reset; one that is busy is given less; and a second `luthier` on the port is refused.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    # Named as TCP, or asyncio leaves Nagle's algorithm on.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        listener.close()
+        raise StartRefused(
+            f"Cannot listen on {settings.host}:{settings.port}: {error.strerror or error}. "
+            "Choose another LUTHIER_HOST or LUTHIER_PORT."
+        ) from error
+    return listener
+
+
+def serve(settings: Settings, url: str, listener: socket.socket | None = None) -> None:
+    """The API in this process, until it is told to stop."""
     config = uvicorn.Config(
         create_app(settings, url),
-        host=settings.host,
-        port=settings.port,
         loop="uvloop",
         http="httptools",
         ws=LiveProtocol,
         ws_max_size=settings.max_body_bytes,
         ws_per_message_deflate=False,
-        timeout_graceful_shutdown=10,
+        timeout_graceful_shutdown=_API_GRACE,
         access_log=False,
         log_config=None,
         server_header=False,
     )
     server = Server(config)
+    # uvicorn drains and then raises the signal again: end as one who has done what it was told.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with contextlib.suppress(KeyboardInterrupt):
-        server.run()
+        server.run([listener or listen(settings)])
     if not server.started:
         sys.exit(_START_FAILED)
+
+
+def keep(settings: Settings, *, worker: bool) -> Keeper:
+    """The processes of this machine, not yet running: the API's on one port, and a worker.
+
+    Raises StartRefused.
+    """
+    check_broadcast(settings, several=worker or settings.processes > 1)
+    listener = listen(settings)
+    parts = [Part("serve", listener)] * settings.processes
+    if worker:
+        parts.append(Part("work"))
+    return Keeper(parts, grace(settings))
+
+
+def grace(settings: Settings) -> float:
+    """Seconds within which each process of ours has ended by itself once it was told to."""
+    return max(_API_GRACE, settings.stop_grace_seconds) + 30
 
 
 def work(settings: Settings, url: str) -> None:
@@ -102,7 +160,7 @@ def work(settings: Settings, url: str) -> None:
 async def beside(settings: Settings, work: Callable[[str, str], Awaitable[int]]) -> int:
     """Run API and worker for as long as `work(url, key of the owner)` takes; returns its status."""
     url = f"http://{settings.host}:{settings.port}"
-    keeper = Keeper()
+    keeper = keep(settings, worker=True)
     keeping = asyncio.create_task(keeper.run())
     try:
         async with asyncio.timeout(_START_WITHIN):
@@ -124,71 +182,3 @@ async def _ready(url: str) -> None:
             await asyncio.sleep(0.1)
     finally:
         await egress.close()
-
-
-@dataclass
-class _Child:
-    name: str
-    process: Any = None
-
-
-class Keeper:
-    """Runs the API and the worker as processes of their own, and starts again what dies."""
-
-    def __init__(self, names: tuple[str, ...] = ("serve", "work")) -> None:
-        self._children = [_Child(name) for name in names]
-        self._stopping = asyncio.Event()
-
-    async def run(self) -> None:
-        """Until a signal: then the children are stopped in order, and waited for."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stopping.set)
-        await asyncio.gather(*(self._keep(child) for child in self._children))
-
-    def stop(self) -> None:
-        self._stopping.set()
-
-    async def _keep(self, child: _Child) -> None:
-        while not self._stopping.is_set():
-            child.process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "app.cli.main",
-                child.name,
-                env=os.environ | {"LUTHIER_KEEPER_PID": str(os.getpid())},
-            )
-            ended = asyncio.create_task(child.process.wait())
-            stopping = asyncio.create_task(self._stopping.wait())
-            await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
-            if self._stopping.is_set():
-                await self._stop(child, ended)
-                return
-            log.error("%s ended with status %s; starting it again", child.name, ended.result())
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_RESTART_AFTER):
-                    await self._stopping.wait()
-
-    async def _stop(self, child: _Child, ended: "asyncio.Task[int]") -> None:
-        with contextlib.suppress(ProcessLookupError):
-            child.process.terminate()
-        done, _ = await asyncio.wait({ended}, timeout=_GRACE)
-        if not done:
-            with contextlib.suppress(ProcessLookupError):
-                child.process.kill()
-            await ended
-
-
-def follow_keeper() -> None:
-    """End when the keeper does, however it ends. Polls, which works everywhere."""
-    keeper = os.environ.get("LUTHIER_KEEPER_PID")
-    if keeper is None:
-        return
-
-    def watch() -> None:
-        while os.getppid() == int(keeper):
-            time.sleep(1)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True, name="keeper-watch").start()

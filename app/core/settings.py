@@ -17,12 +17,21 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address the API listens on.")
     port: int = Field(8000, description="Port the API listens on.", ge=0, le=65535)
+    processes: int = Field(
+        1,
+        description="API processes, which share the port. Caches and connection pools are each "
+        "process's own.",
+        ge=1,
+        le=64,
+    )
     database_url: SecretStr | None = Field(
         None, description="Postgres 15 or newer, as the owner. Unset: the embedded Postgres."
     )
     database_pool: int = Field(10, description="Connections each process keeps.", ge=2, le=500)
     broadcast_url: SecretStr | None = Field(
-        None, description="Where wake-ups travel: `memory://`, or unset for the database."
+        None,
+        description="Where wake-ups travel: `redis://…`, `rediss://…`, `unix://…`, another "
+        "`postgresql://…`, or `memory://` for one process. Unset: the database.",
     )
     master_keys: SecretStr | None = Field(
         None, description="`v2:…,v1:…`, newest first. Unset: a key file in the data folder."

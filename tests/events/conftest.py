@@ -1,11 +1,12 @@
-"""A tenant's organization, and a writer in another process."""
+"""A tenant's organization, a writer in another process, and a Redis to ring through."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from app.core.database import Database
 from app.events.doorbell import Doorbell
+from tests.events.redis_server import RedisServer
 from tests.support import Tenant
 
 
@@ -24,3 +25,11 @@ async def ringer(database_url: str) -> AsyncIterator[Database]:
     yield database
     await doorbell.stop()
     await database.close()
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.kill()

@@ -10,29 +10,33 @@ import pytest
 from app.core import ids
 from app.core.database import Database
 from app.events import log
-from app.events.doorbell import CHANNEL, Doorbell
-from tests.events.tools import (
-    Rings,
-    append,
-    backends,
-    cut,
-    head,
-    new_stream,
-    notes,
-    owner,
-    ringing,
-    until,
-)
-
-APPLICATION = "luthier_doorbell"
+from app.events.doorbell import Doorbell
+from tests.events.exchanges import Exchange, postgres_exchange, redis_exchange
+from tests.events.tools import Rings, append, head, new_stream, notes, ringing, until
 
 
-@pytest.fixture(params=["postgres", "memory"])
+@pytest.fixture(params=["postgres", "redis"])
+async def exchange(request: pytest.FixtureRequest) -> AsyncIterator[Exchange]:
+    """What carries the rings of several processes."""
+    opened = (
+        redis_exchange(request.getfixturevalue("redis_server"))
+        if request.param == "redis"
+        else postgres_exchange(request.getfixturevalue("database_url"))
+    )
+    async with opened as found:
+        yield found
+
+
+@pytest.fixture(params=["postgres", "redis", "unix", "memory"])
 async def ringing_database(
     request: pytest.FixtureRequest, database_url: str
 ) -> AsyncIterator[tuple[Database, Rings]]:
     """A database whose commits ring a doorbell, and what that one was heard to say."""
-    doorbell = Doorbell(database_url if request.param == "postgres" else "memory://")
+    url = {"postgres": database_url, "memory": "memory://"}.get(request.param)
+    if url is None:
+        server = request.getfixturevalue("redis_server")
+        url = server.url if request.param == "redis" else server.unix_url
+    doorbell = Doorbell(url)
     database = Database(database_url, "luthier_app", 5)
     database.after_commit = doorbell.ring
     async with ringing(doorbell) as rings:
@@ -41,9 +45,9 @@ async def ringing_database(
 
 
 @asynccontextmanager
-async def _pair(database_url: str) -> AsyncIterator[tuple[Doorbell, Doorbell, Rings]]:
+async def _pair(url: str) -> AsyncIterator[tuple[Doorbell, Doorbell, Rings]]:
     """A process that rings, another one that hears."""
-    sender, hearer = Doorbell(database_url), Doorbell(database_url)
+    sender, hearer = Doorbell(url), Doorbell(url)
     async with ringing(sender), ringing(hearer) as rings:
         yield sender, hearer, rings
 
@@ -114,15 +118,15 @@ async def test_a_burst_of_commits_makes_few_rings(
     assert rings.calls <= took / 0.02 + 2
 
 
-async def test_one_process_hears_what_another_commits(database_url: str) -> None:
-    async with _pair(database_url) as (sender, _, rings):
+async def test_one_process_hears_what_another_commits(exchange: Exchange) -> None:
+    async with _pair(exchange.url) as (sender, _, rings):
         sent = {ids.new("stream") for _ in range(10)}
         sender.ring(frozenset(sent))
         await until(lambda: set(rings.heard) == sent)
 
 
-async def test_more_streams_than_one_message_holds_are_all_rung_for(database_url: str) -> None:
-    async with _pair(database_url) as (sender, _, rings):
+async def test_more_streams_than_one_message_holds_are_all_rung_for(exchange: Exchange) -> None:
+    async with _pair(exchange.url) as (sender, _, rings):
         sent = {ids.new("stream") for _ in range(2_000)}  # some 57,000 bytes
         sender.ring(frozenset(sent))
         await until(lambda: len(rings.heard) >= 2_000)
@@ -130,80 +134,73 @@ async def test_more_streams_than_one_message_holds_are_all_rung_for(database_url
         assert 8 <= rings.calls <= 10
 
 
-async def test_a_listener_that_was_cut_off_comes_back_and_says_gap(database_url: str) -> None:
-    async with owner(database_url) as watch:
-        others = await backends(watch, APPLICATION)
-        doorbell = Doorbell(database_url)
-        async with ringing(doorbell) as rings:
-            for turn in range(1, 4):
-                listening = await backends(watch, APPLICATION, "LISTEN%") - others
-                assert len(listening) == 1
-                await cut(watch, listening)
-                await until(lambda turn=turn: rings.gaps >= turn)
-                stream = ids.new("stream")
-                doorbell.ring(frozenset({stream}))
-                await until(lambda stream=stream: stream in rings.heard)
-            assert rings.gaps == 3
+async def test_a_listener_that_was_cut_off_comes_back_and_says_gap(exchange: Exchange) -> None:
+    doorbell = Doorbell(exchange.url)
+    async with ringing(doorbell) as rings:
+        for turn in range(1, 4):
+            listening = await exchange.listeners()
+            assert len(listening) == 1
+            await exchange.cut(listening)
+            await until(lambda turn=turn: rings.gaps >= turn)
+            stream = ids.new("stream")
+            doorbell.ring(frozenset({stream}))
+            await until(lambda stream=stream: stream in rings.heard)
+        assert rings.gaps == 3
 
 
 async def test_a_listener_that_is_cut_off_while_it_rings_misses_nothing_unsaid(
-    database_url: str,
+    exchange: Exchange,
 ) -> None:
     """Every stream rung for is heard, or a gap is said after it: so a reader looks in any case."""
-    async with owner(database_url) as watch:
-        others = await backends(watch, APPLICATION)
-        async with _pair(database_url) as (sender, _, rings):
-            listening = await backends(watch, APPLICATION, "LISTEN%") - others
-            unheard: set[str] = set()
-            for turn in range(60):
-                stream = ids.new("stream")
-                unheard.add(stream)
-                sender.ring(frozenset({stream}))
-                if turn == 20:
-                    await cut(watch, listening)  # both processes' listeners
-                await asyncio.sleep(0.025)
-            missed = unheard - set(rings.heard)
-            await until(lambda: rings.gaps == 1)
-            assert len(missed) < 40  # it did come back
-
-
-async def test_a_publisher_that_was_cut_off_rings_again(database_url: str) -> None:
-    async with owner(database_url) as watch:
-        others = await backends(watch, APPLICATION)
-        async with _pair(database_url) as (sender, _, rings):
-            publishing = await backends(watch, APPLICATION, "SELECT pg_notify%") - others
-            assert publishing
-            await cut(watch, publishing)
-
+    async with _pair(exchange.url) as (sender, _, rings):
+        listening = await exchange.listeners()
+        unheard: set[str] = set()
+        for turn in range(60):
             stream = ids.new("stream")
+            unheard.add(stream)
+            sender.ring(frozenset({stream}))
+            if turn == 20:
+                await exchange.cut(listening)  # both processes' listeners
+            await asyncio.sleep(0.025)
+        missed = unheard - set(rings.heard)
+        await until(lambda: rings.gaps == 1)
+        assert len(missed) < 40  # it did come back
 
-            async def heard() -> bool:  # the first ring may be lost with the connection
-                sender.ring(frozenset({stream}))
-                await asyncio.sleep(0.05)
-                return stream in rings.heard
 
-            await until(heard, within=3)
-            assert rings.gaps == 0
+async def test_a_publisher_that_was_cut_off_rings_again(exchange: Exchange) -> None:
+    async with _pair(exchange.url) as (sender, _, rings):
+        publishing = await exchange.senders()
+        assert publishing
+        await exchange.cut(publishing)
+
+        stream = ids.new("stream")
+
+        async def heard() -> bool:  # the first ring may be lost with the connection
+            sender.ring(frozenset({stream}))
+            await asyncio.sleep(0.05)
+            return stream in rings.heard
+
+        await until(heard, within=3)
+        assert rings.gaps == 0
 
 
-async def test_a_message_from_elsewhere_on_the_channel_does_no_harm(database_url: str) -> None:
-    doorbell = Doorbell(database_url)
-    async with ringing(doorbell) as rings, owner(database_url) as stranger:
+async def test_a_message_from_elsewhere_on_the_channel_does_no_harm(exchange: Exchange) -> None:
+    doorbell = Doorbell(exchange.url)
+    async with ringing(doorbell) as rings:
         for message in ("", ",,,", "ё" * 2_000, "*"):
-            await stranger.execute("SELECT pg_notify($1, $2)", CHANNEL, message)
+            await exchange.say(message)
         stream = ids.new("stream")
         doorbell.ring(frozenset({stream}))
         await until(lambda: stream in rings.heard)
         assert rings.gaps == 1
 
 
-async def test_stopping_leaves_no_connection_behind(database_url: str) -> None:
-    async with owner(database_url) as watch:
-        before = await backends(watch, APPLICATION)
-        async with ringing(Doorbell(database_url)):
-            assert len(await backends(watch, APPLICATION) - before) == 2
+async def test_stopping_leaves_no_connection_behind(exchange: Exchange) -> None:
+    async with ringing(Doorbell(exchange.url)):
+        assert len(await exchange.listeners()) == 1
+        assert len(await exchange.senders()) == 1
 
-        async def gone() -> bool:
-            return await backends(watch, APPLICATION) <= before
+    async def gone() -> bool:
+        return not (await exchange.listeners() | await exchange.senders())
 
-        await until(gone)
+    await until(gone)
