@@ -40,7 +40,8 @@ class PostgresExchange(Exchange):
         self.url, self._connection, self._others = url, connection, others
 
     async def listeners(self) -> set[int]:
-        return await backends(self._connection, NAME, "LISTEN%") - self._others
+        ours = await backends(self._connection, NAME) - self._others
+        return ours - await self.senders()
 
     async def senders(self) -> set[int]:
         return await backends(self._connection, NAME, "SELECT pg_notify%") - self._others
