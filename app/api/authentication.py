@@ -10,6 +10,7 @@ from app.accounts import service as accounts
 from app.accounts.errors import KeyMissing
 from app.api.graphql.context import Services
 from app.core.actor import Actor
+from app.core.errors import Unauthenticated
 
 
 def new_request_id() -> str:
@@ -43,12 +44,22 @@ async def actor_of_key(services: Services, key: str | None, request_id: str) -> 
             "connection_init. The first one is in the file owner-key of the data folder."
         )
     key = key.strip()
-    digest = keys.hashed(key, services.pepper)
-    actor = services.keys.get(digest)
+    actor = services.keys.get(keys.hashed(key, services.pepper))
     if actor is None:
-        actor = await accounts.authenticate(services.database, services.pepper, key, request_id)
-        services.keys.put(digest, actor)
+        actor = await verified(services, key, request_id)
     return replace(actor, request_id=request_id)
+
+
+async def verified(services: Services, key: str, request_id: str) -> Actor:
+    """What the database says of a key now, remembered for a moment. Raises what it refuses with."""
+    digest = keys.hashed(key, services.pepper)
+    try:
+        actor = await accounts.authenticate(services.database, services.pepper, key, request_id)
+    except Unauthenticated:
+        services.keys.drop(digest)
+        raise
+    services.keys.put(digest, actor)
+    return actor
 
 
 def _bearer(value: Any) -> str | None:

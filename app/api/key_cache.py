@@ -33,6 +33,9 @@ class KeyCache:
         if len(self._actors) > _MOST:
             self._actors.popitem(last=False)
 
+    def drop(self, digest: str) -> None:
+        self._actors.pop(digest, None)
+
     def forget(self, org_id: str) -> None:
         """Something about the organization's keys or members has changed here."""
         for digest in [d for d, (_, actor) in self._actors.items() if actor.org_id == org_id]:

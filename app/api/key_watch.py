@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from app.accounts import service as accounts
+from app.api import authentication
 from app.api.graphql.context import Services
 from app.core.actor import Actor
 from app.core.database import outage
@@ -61,12 +61,12 @@ class KeyWatch:
                         told(refused)
                     self._keys.pop(key, None)
                 except Exception as trouble:
-                    if not outage(trouble):
-                        raise
-                    log.warning("keys cannot be looked at now: %s", trouble)
+                    if outage(trouble):
+                        log.warning("keys cannot be looked at now: %s", trouble)
+                        break
+                    log.error("a key cannot be looked at", exc_info=trouble)
 
     async def _check(self, key: str, watched: _Watched) -> None:
-        services = self._services
-        now = await accounts.authenticate(services.database, services.pepper, key, "")
+        now = await authentication.verified(self._services, key, "")
         if now.role != watched.actor.role:
             raise Unauthenticated("The member's role has changed. Connect again.")

@@ -5,6 +5,7 @@ Row-level security separates the tenants: every transaction names its organizati
 that owns nothing and cannot bypass the policies.
 """
 
+import errno
 import re
 import time
 from collections.abc import AsyncIterator, Callable
@@ -40,9 +41,13 @@ CONNECTION_ERRORS = (
     TimeoutError,
 )
 
+_OF_FILES = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
+
 
 def outage(error: BaseException) -> bool:
     """Whether the database could not be reached, rather than refusing what it was asked."""
+    if isinstance(error, OSError) and (error.filename or error.errno in _OF_FILES):
+        return False  # a file's: an OSError too
     if isinstance(error, DBAPIError):
         cause = error.orig.__cause__ if error.orig else None
         return error.connection_invalidated or isinstance(cause, CONNECTION_ERRORS)

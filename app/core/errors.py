@@ -75,6 +75,12 @@ class Unavailable(AppError):
     code = "UNAVAILABLE"
 
 
+class StorageFull(Unavailable):
+    """There is no room for more bytes."""
+
+    code = "STORAGE_FULL"
+
+
 class IdempotencyMismatch(Conflict):
     """The key was used before with other input."""
 

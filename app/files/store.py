@@ -5,6 +5,7 @@ Another store (S3, say) has the same four verbs.
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -15,7 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from app.core.errors import StorageFull
 from app.files.errors import FileTooLarge
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,8 @@ def too_large(limit: int) -> FileTooLarge:
 
 class FileStore(Protocol):
     async def put(self, org_id: str, chunks: AsyncIterator[bytes], limit: int) -> Stored:
-        """Keep the bytes; above `limit` raises FileTooLarge and keeps nothing."""
+        """Keep the bytes; above `limit` raises FileTooLarge, without room StorageFull, and keeps
+        nothing then."""
 
     def path(self, org_id: str, sha256: str) -> Path:
         """The bytes as a local file."""
@@ -74,6 +79,12 @@ class FolderStore:
             with _alone_in(folder) as opened:
                 os.replace(partial, folder / digest.hexdigest())
                 os.fsync(opened)
+        except OSError as trouble:
+            if trouble.errno not in _FULL:
+                raise
+            raise StorageFull(
+                "The server has no room for more files. Its operator must make some."
+            ) from trouble
         finally:
             partial.unlink(missing_ok=True)
         return Stored(digest.hexdigest(), size)

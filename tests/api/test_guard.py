@@ -6,26 +6,8 @@ from typing import Any
 import pytest
 from graphql import build_client_schema, get_introspection_query
 
+from tests.api.attacks import bomb, deep
 from tests.support import Api
-
-
-def bomb(count: int, alias: str = "") -> str:
-    """Fragments, each of which spreads the next one twice."""
-    parts = ["{ ...F0 }"]
-    for n in range(count):
-        below = f"...F{n + 1}" if n < count - 1 else "__typename"
-        twice = f"{alias}{below} ... on Query {{ {below} }}" if n % 2 else f"{below} {below}"
-        parts.append(f"fragment F{n} on Query {{ {twice} }}")
-    return " ".join(parts)
-
-
-def deep(levels: int) -> str:
-    """A job's model's job's model …"""
-    inner = "id"
-    for n in range(levels):
-        inner = f"{'job' if n % 2 else 'model'} {{ {inner} }}"
-    return f'{{ {"model" if levels % 2 == 0 else "job"}(id: "x") {{ {inner} }} }}'
-
 
 REFUSED: dict[str, tuple[str, str | None]] = {
     "too deep": (deep(20), "levels"),

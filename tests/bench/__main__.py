@@ -1,14 +1,15 @@
 """Benchmarks, on loopback only: `python -m tests.bench [NAME]`.
 
 fanout, latency, idle and connect give all figures of live delivery, so they choose scenarios.
-`page` is the cost of queries, `training` that of a step through the worker.
+`page` is the cost of queries, `training` that of a step through the worker, `attacks` that of
+requests made to hurt.
 """
 
 import argparse
 import asyncio
 import sys
 
-from tests.bench import page, training
+from tests.bench import attacks, page, training
 from tests.bench.live import SCENARIOS, Figures, measure, shown
 from tests.bench.world import world
 
@@ -18,6 +19,7 @@ _CHOSEN = {
     "idle": ["5000"],
     "connect": ["1000"],
 }
+_ALONE = {"page": page.main, "training": training.main, "attacks": attacks.main}
 
 
 async def live(names: list[str], path: str) -> list[Figures]:
@@ -26,13 +28,9 @@ async def live(names: list[str], path: str) -> list[Figures]:
 
 
 def main() -> None:
-    if sys.argv[1:2] == ["page"]:
+    if alone := _ALONE.get(" ".join(sys.argv[1:2])):
         del sys.argv[1]
-        page.main()
-        return
-    if sys.argv[1:2] == ["training"]:
-        del sys.argv[1]
-        training.main()
+        alone()
         return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", nargs="?", choices=list(_CHOSEN), default="fanout")

@@ -9,11 +9,12 @@ from typing import Any
 
 import strawberry
 from graphql import GraphQLError
+from sqlalchemy.exc import SQLAlchemyError
 from strawberry.exceptions import MissingQueryError
 from strawberry.schema.exceptions import CannotGetOperationTypeError
 
 from app.core import errors
-from app.core.database import CONNECTION_ERRORS, refuses_text
+from app.core.database import outage, refuses_text
 from app.core.errors import AppError
 from app.datasets.errors import DatasetInvalid
 from app.jobs.states import TransitionRefused
@@ -221,7 +222,7 @@ def present(error: GraphQLError, request_id: str) -> GraphQLError:
     elif refuses_text(original):
         extensions["code"] = "INVALID_INPUT"
         return _like(error, "Text must not hold the character U+0000.", extensions)
-    elif isinstance(original, CONNECTION_ERRORS) or "sqlalchemy" in type(original).__module__:
+    elif outage(original) or isinstance(original, SQLAlchemyError):
         log.error("database trouble in request %s: %s", request_id, original)
         extensions["code"] = "UNAVAILABLE"
         return _like(error, "The database does not answer. Try again in a moment.", extensions)

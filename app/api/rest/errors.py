@@ -1,13 +1,19 @@
 """Refusals in OpenAI's envelope: `{"error": {message, type, param, code}}`."""
 
+import logging
+
 import orjson
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import Response
 
 from app.api.body import BodyTooLarge
 from app.api.limits import RateLimited
 from app.core import errors
+from app.core.database import outage, refuses_text
 from app.core.errors import AppError
 from app.files.errors import FileTooLarge
+
+log = logging.getLogger(__name__)
 
 
 def error_response(refused: AppError) -> Response:
@@ -26,6 +32,19 @@ def error_response(refused: AppError) -> Response:
     if status == 401:
         headers["www-authenticate"] = "Bearer"
     return Response(orjson.dumps(body), status, headers, "application/json")
+
+
+def expected(trouble: Exception, request_id: str) -> AppError:
+    """What a client may know of an exception that is none of ours; it is logged."""
+    if refuses_text(trouble):
+        return errors.Invalid("Text must not hold the character U+0000.")
+    if outage(trouble) or isinstance(trouble, SQLAlchemyError):
+        log.error("database trouble in request %s: %s", request_id, trouble)
+        return errors.Unavailable("The database does not answer. Try again in a moment.")
+    log.error("bug in request %s", request_id, exc_info=trouble)
+    return AppError(
+        f"Something went wrong on our side. Quote request {request_id} to the operator."
+    )
 
 
 def _status(refused: AppError) -> tuple[int, str]:

@@ -5,7 +5,6 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import orjson
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -14,11 +13,9 @@ from app.api import authentication
 from app.api.body import bounded
 from app.api.graphql.context import Services
 from app.api.limits import EACH
-from app.api.rest.errors import error_response
+from app.api.rest.errors import error_response, expected
 from app.api.rest.upload import Upload
-from app.core import errors
 from app.core.actor import Actor, Role, Scope
-from app.core.database import CONNECTION_ERRORS, refuses_text
 from app.core.egress import Egress
 from app.core.errors import AppError, Invalid
 from app.core.paging import PageRequest
@@ -64,12 +61,8 @@ class RestDoor:
                 response = error_response(refused)
             except ClientDisconnect:
                 response = Response(status_code=499)
-            except (*CONNECTION_ERRORS, SQLAlchemyError) as trouble:
-                response = error_response(
-                    Invalid("Text must not hold the character U+0000.")
-                    if refuses_text(trouble)
-                    else errors.Unavailable("The database does not answer. Try again in a moment.")
-                )
+            except Exception as trouble:  # noqa: BLE001 - told in OpenAI's form, whatever it is
+                response = error_response(expected(trouble, request_id))
             response.headers["x-request-id"] = request_id
             return response
 
