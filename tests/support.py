@@ -202,6 +202,20 @@ def chat_lines(count: int, word: str = "case") -> str:
     )
 
 
+def pair_lines(count: int, word: str = "case") -> str:
+    """Small, different, valid pairs of answers."""
+    return "\n".join(
+        json.dumps(
+            {
+                "input": {"messages": [{"role": "user", "content": f"Where does {word} {n} go?"}]},
+                "preferred_output": [{"role": "assistant", "content": f"To queue {n % 3}."}],
+                "non_preferred_output": [{"role": "assistant", "content": "No idea, sorry."}],
+            }
+        )
+        for n in range(count)
+    )
+
+
 async def count_rows(database_url: str, table: str, org_id: str) -> int:
     """Rows of one tenant in a table, counted as the owner, whom no policy binds."""
 

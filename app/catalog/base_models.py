@@ -12,6 +12,7 @@ from app.core.settings import Settings
 from app.training import embedded
 
 LOCAL = "local"
+METHODS = ("supervised", "dpo")  # what our own training takes
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class BaseModel:
     license: str | None
     parameter_count: int | None
     max_sequence_length: int | None
-    methods: tuple[str, ...] = ("supervised",)
+    methods: tuple[str, ...] = METHODS
     tasks: tuple[str, ...] = ("text-generation",)
 
     @property

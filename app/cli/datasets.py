@@ -61,7 +61,7 @@ def _show_dataset(dataset: dict[str, Any], version: dict[str, Any]) -> None:
             [
                 ("Dataset", dataset["id"]),
                 ("Version", f"{version['id']} (v{version['number']})"),
-                ("Cases", f"{report['caseCount']:,}, {report['format']}"),
+                ("Cases", f"{report['caseCount']:,}, {report['format'].lower()}"),
                 ("Tokens", f"{show.number(report['tokenCount'])} by {report['tokenizer']}"),
                 ("Longest case", f"{report['longestCaseTokens']:,} tokens"),
                 ("Duplicates", _duplicates(report)),

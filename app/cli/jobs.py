@@ -1,6 +1,6 @@
 """`luthier jobs …`: submit, watch and steer fine-tuning jobs."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -84,6 +84,9 @@ def submit_job(
         str, typer.Option(help="Training data: a JSONL file here, or a ds_…, dsv_… or file_… id.")
     ],
     validation: Annotated[str | None, typer.Option(help="Validation data, likewise.")] = None,
+    method: Annotated[
+        Literal["supervised", "dpo"], typer.Option(help="How to tune; the data must fit it.")
+    ] = "supervised",
     name: Annotated[str | None, typer.Option(help="For people.")] = None,
     suffix: Annotated[str | None, typer.Option(help="Part of the model's name.")] = None,
     epochs: Annotated[str | None, typer.Option(help='Passes over the data, or "auto".')] = None,
@@ -107,7 +110,7 @@ def submit_job(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Submit a supervised fine-tuning job."""
+    """Submit a fine-tuning job."""
     job_submit.check_data(data, "--data")
     if validation is not None:
         job_submit.check_data(validation, "--validation")
@@ -124,7 +127,7 @@ def submit_job(
     }
     input = {
         "baseModel": base_model,
-        "method": {"supervised": {"hyperparameters": settings}},
+        "method": {method: {"hyperparameters": settings}},
         "dryRun": dry_run,
         **{key: value for key, value in optional.items() if value is not None},
     }

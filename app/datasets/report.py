@@ -7,7 +7,8 @@ from typing import Any
 
 import orjson
 
-from app.datasets.chat import Problem, check_case, fingerprint, signature, texts
+from app.datasets.formats import CHECKS, Format, detect, fingerprint
+from app.datasets.problem import Problem
 
 MOST_PROBLEMS = 50
 FEW_CASES = 50
@@ -20,7 +21,7 @@ CountTokens = Callable[[list[str]], int]
 class Report:
     """`token_count` counts message contents by `tokenizer`; `duplicates` are lines seen before."""
 
-    format: str = "chat"
+    format: Format = Format.CHAT
     case_count: int = 0
     token_count: int = 0
     tokenizer: str = ""
@@ -46,8 +47,13 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 pass
 
 
-def examine(path: Path, count_tokens: CountTokens, tokenizer: str) -> Report:
-    """Check every line of a chat file. Reads it once, holding one case in memory."""
+def examine(
+    path: Path, count_tokens: CountTokens, tokenizer: str, format: Format | None = None
+) -> Report:
+    """Check every line of a file. Reads it once, holding one case in memory.
+
+    Without a format, the first line that is JSON decides which it is.
+    """
     report = Report(tokenizer=tokenizer)
     seen: set[bytes] = set()
     signatures: dict[str, int] = {}
@@ -67,7 +73,9 @@ def examine(path: Path, count_tokens: CountTokens, tokenizer: str) -> Report:
                 report, Problem(number, "", f"Not valid JSON at column {column}: {wrong.msg}.")
             )
             continue
-        if problems := check_case(number, case):
+        format = report.format = format or detect(case)
+        checks = CHECKS[format]
+        if problems := checks.check_case(number, case):
             for problem in problems:
                 _problem(report, problem)
             continue
@@ -77,10 +85,10 @@ def examine(path: Path, count_tokens: CountTokens, tokenizer: str) -> Report:
             _problem(report, Problem(number, "", "Nested too deeply."))
             continue
         report.case_count += 1
-        tokens = count_tokens(texts(case))
+        tokens = count_tokens(checks.texts(case))
         report.token_count += tokens
         report.longest_case_tokens = max(report.longest_case_tokens, tokens)
-        kind = signature(case)
+        kind = checks.signature(case)
         signatures[kind] = signatures.get(kind, 0) + 1
         if mark in seen:
             report.duplicate_count += 1

@@ -19,6 +19,7 @@ from app.core.paging import Page, PageRequest
 from app.core.settings import Settings
 from app.datasets import report
 from app.datasets.errors import DatasetInUse, DatasetInvalid, DatasetPathRefused
+from app.datasets.formats import Format
 from app.datasets.report import Report
 from app.datasets.repository import DatasetRepository
 from app.datasets.tables import Dataset, DatasetVersion
@@ -55,8 +56,10 @@ async def examine(
     settings: Settings,
     actor: Actor,
     source: Source,
+    format: Format | None = None,
 ) -> Examined:
     """Validate a source line by line. Raises DatasetInvalid with every problem's line and field.
+    Without a format its first line decides.
 
     Long work, so it holds no transaction; nothing is created here.
     """
@@ -64,7 +67,7 @@ async def examine(
     stored, filename = await _bytes_of(database, store, settings, actor, source)
     count, name = tokenizers.default()
     found = await asyncio.to_thread(
-        report.examine, store.path(actor.org_id, stored.sha256), count, name
+        report.examine, store.path(actor.org_id, stored.sha256), count, name, format
     )
     if found.problems:
         first = found.problems[0]

@@ -5,7 +5,10 @@ from typing import Any
 from app.events.log import LoggedEvent
 from app.events.types import EventType
 
-_SHOWN = ("training_loss", "validation_loss", "training_accuracy", "validation_accuracy")
+_SHOWN = (
+    *("training_loss", "validation_loss", "training_accuracy", "validation_accuracy"),
+    *("reward", "validation_reward", "reward_margin", "validation_reward_margin"),
+)
 
 
 def level(event: LoggedEvent) -> str:

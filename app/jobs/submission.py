@@ -16,6 +16,7 @@ from app.catalog.base_models import BaseModel, BaseModels
 from app.core import clock, ids
 from app.core.actor import Actor, Role, Scope
 from app.datasets import service as datasets
+from app.datasets.formats import Format
 from app.datasets.tables import DatasetVersion
 from app.events import log
 from app.events.log import NewEvent
@@ -26,10 +27,11 @@ from app.jobs.repository import JobRepository
 from app.jobs.states import Cause, JobStatus
 from app.jobs.tables import Job
 from app.jobs.transition import announce
-from app.training.config import SupervisedHyperparameters
+from app.training.hyperparameters import HYPERPARAMETERS, Hyperparameters
 
 METADATA_PAIRS, METADATA_KEY, METADATA_VALUE = 16, 64, 512
 LONGEST_SUFFIX = 64
+FORMATS = {"supervised": Format.CHAT, "dpo": Format.PREFERENCE}
 _LINES_SHOWN = 5
 _SUFFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -59,7 +61,7 @@ class Checked:
 
     submission: Submission
     base_model: BaseModel
-    hyperparameters: SupervisedHyperparameters
+    hyperparameters: Hyperparameters
     training: DatasetVersion
     validation: DatasetVersion | None
     labels: list[str]
@@ -85,10 +87,16 @@ async def check(
     validation = None
     if asked.validation_version_id is not None:
         validation = await datasets.get_version(session, actor, asked.validation_version_id)
+    _check_formats(asked.method, training, validation)
     labels = await catalog.labels_for(session, actor, asked.hardware)
     cost = await estimate(session, base_model, hyperparameters, Size.of(training), hourly_cost)
     warnings = list(training.report.get("warnings", []))
     if validation is None:
+        if hyperparameters.early_stopping:
+            raise JobInputInvalid(
+                "Early stopping looks at the validation data: give some, or leave it out.",
+                path=("validationData",),
+            )
         warnings.append("No validation data: the job cannot show whether it overfits.")
     elif validation.sha256 == training.sha256:
         raise JobInputInvalid(
@@ -165,20 +173,38 @@ async def submit(session: AsyncSession, actor: Actor, checked: Checked) -> Job:
     return job
 
 
-def _hyperparameters(asked: Submission) -> SupervisedHyperparameters:
-    if asked.method != "supervised":
-        raise JobInputInvalid("This server knows the method supervised.", path=("method",))
+def _hyperparameters(asked: Submission) -> Hyperparameters:
+    known = HYPERPARAMETERS.get(asked.method)
+    if known is None:
+        raise JobInputInvalid(
+            f"This server knows the methods {', '.join(HYPERPARAMETERS)}.", path=("method",)
+        )
     try:
-        return SupervisedHyperparameters.model_validate(asked.hyperparameters)
+        return known.model_validate(asked.hyperparameters)
     except ValidationError as wrong:
         first = wrong.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else "hyperparameters"
+        names = [str(name) for name in first["loc"]] or ["hyperparameters"]
+        # Below it, places in a union of types are named, which are not the customer's words.
+        names = names[: 2 if names[0] == "early_stopping" else 1]
         given = repr(first.get("input"))[:80]
-        shown = _camel(name)
+        shown = [_camel(name) for name in names]
         raise HyperparameterInvalid(
-            f"{shown}: {first['msg']}, got {given}.{_allowed(name)}",
-            path=("method", "supervised", "hyperparameters", shown),
+            f"{'.'.join(shown)}: {first['msg']}, got {given}.{_allowed(known, names)}",
+            path=("method", asked.method, "hyperparameters", *shown),
         ) from wrong
+
+
+def _check_formats(
+    method: str, training: DatasetVersion, validation: DatasetVersion | None
+) -> None:
+    wanted = FORMATS[method]
+    for field_name, version in (("trainingData", training), ("validationData", validation)):
+        if version is not None and version.format != wanted:
+            raise JobInputInvalid(
+                f"{version.id} is of the format {version.format}, but the method {method} takes "
+                f"the format {wanted}.",
+                path=(field_name,),
+            )
 
 
 def _overlap_warning(lines: Sequence[int]) -> str:
@@ -196,13 +222,18 @@ def _camel(name: str) -> str:
     return first + "".join(word.capitalize() for word in rest)
 
 
-def _allowed(name: str) -> str:
-    known = SupervisedHyperparameters.model_json_schema()["properties"]
-    for option in known.get(name, {}).get("anyOf", []):
+def _allowed(known: type[Hyperparameters], names: list[str]) -> str:
+    """The range of a hyperparameter in words; nothing for those that have none."""
+    schema = known.model_json_schema()
+    place = schema["properties"].get(names[0], {})
+    if len(names) > 1:
+        place = schema["$defs"]["EarlyStopping"]["properties"].get(names[1], {})
+    for option in place.get("anyOf", [place]):
         low = option.get("minimum", option.get("exclusiveMinimum"))
         if low is not None:
             high = f"to {option['maximum']}" if "maximum" in option else "on"
-            return f' Allowed: "auto", or a number from {low} {high}.'
+            auto = '"auto", or ' if "anyOf" in place else ""
+            return f" Allowed: {auto}a number from {low} {high}."
     return ""
 
 

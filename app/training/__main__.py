@@ -11,14 +11,14 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from app.training.config import TrainingConfig
+from app.training.config import CONFIG, TrainingConfig
 from app.training.environment import die_with_parent, use_one_gpu
 from app.training.errors import TrainingFailed, TrainingStopped
 from app.training.report import EXIT_FAILED, EXIT_FINISHED, EXIT_STOPPED, Failed, Reporter
 from app.training.run import Run, StopRequest
 
 # Imported by name when needed: each loads torch, which takes seconds and hundreds of megabytes.
-METHODS = {"supervised": "app.training.sft"}
+METHODS = {"supervised": "app.training.sft", "dpo": "app.training.dpo"}
 
 
 def main(arguments: list[str]) -> int:
@@ -47,12 +47,12 @@ def _read_config(arguments: list[str]) -> TrainingConfig:
     if len(arguments) != 1:
         raise TrainingFailed("invalid_config", "Usage: python -m app.training CONFIG.json")
     try:
-        return TrainingConfig.model_validate_json(Path(arguments[0]).read_bytes())
+        return CONFIG.validate_json(Path(arguments[0]).read_bytes())
     except OSError as error:
         raise TrainingFailed("invalid_config", f"{arguments[0]} cannot be read.") from error
     except ValidationError as error:
         first = error.errors()[0]
-        path = [str(part) for part in first["loc"]]
+        path = [str(part) for part in first["loc"]][1:]  # without the method
         if path[:1] == ["hyperparameters"]:
             param = path[1] if len(path) > 1 else None
             raise TrainingFailed(

@@ -1,4 +1,4 @@
-"""From chat lines to tokens, of which only the assistant's are learnt.
+"""From conversations to tokens, of which only the assistant's are learnt.
 
 The model's own chat template renders each conversation. Which characters belong to an assistant
 message is found by rendering prefixes of the conversation, which needs no special markers in the
@@ -6,15 +6,17 @@ template; the property this relies on is checked for every message and never ass
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from app.training.errors import FailureCode, TrainingFailed
 
 Messages = list[dict[str, Any]]
+Row = dict[str, Any]
 Span = tuple[int, int]
+T = TypeVar("T")
 
 IGNORED = -100  # the label that the loss leaves out
 _KEPT_KEYS = ("role", "name", "tool_calls", "tool_call_id")
@@ -26,6 +28,11 @@ class Case:
 
     input_ids: list[int]
     assistant_masks: list[int]
+
+    @property
+    def teaches(self) -> bool:
+        # The first token has no context to be predicted from.
+        return any(self.assistant_masks[1:])
 
     @property
     def labels(self) -> list[int]:
@@ -49,12 +56,34 @@ class Cases:
         return max(len(case.input_ids) for case in self.cases)
 
 
-class _Unsupported(Exception):
+class Unsupported(Exception):
     """A conversation that this template renders in no way that we can follow."""
 
 
 def read_cases(path: Path, tokenizer: Any, max_length: int, code: FailureCode) -> Cases:
     """Tokenise a whole file; `code` is what a line that cannot be used fails with."""
+    cases: list[Case] = []
+    truncated = without_target = 0
+    for encoded in read_rows(path, tokenizer, code, encode):
+        for case in encoded:
+            truncated += len(case.input_ids) > max_length
+            short = cut(case, max_length)
+            if short.teaches:
+                cases.append(short)
+            else:
+                without_target += 1
+        without_target += not encoded
+    return Cases(cases, truncated, without_target)
+
+
+def cut(case: Case, max_length: int) -> Case:
+    return Case(case.input_ids[:max_length], case.assistant_masks[:max_length])
+
+
+def read_rows(
+    path: Path, tokenizer: Any, code: FailureCode, encode: Callable[[Row, Any], T]
+) -> Iterator[T]:
+    """What `encode` makes of each line. A line that it cannot use fails with `code`."""
     if not tokenizer.chat_template:
         raise TrainingFailed(
             "base_model_unavailable", "The base model has no chat template.", "base_model"
@@ -63,12 +92,10 @@ def read_cases(path: Path, tokenizer: Any, max_length: int, code: FailureCode) -
         raise TrainingFailed(
             "base_model_unavailable", "The base model has no fast tokenizer.", "base_model"
         )
-    cases: list[Case] = []
-    truncated = without_target = 0
     for number, row in _rows(path, code):
         try:
-            encoded = encode(row, tokenizer)
-        except (_Unsupported, ValueError, TypeError, KeyError, AttributeError) as error:
+            made = encode(row, tokenizer)
+        except (Unsupported, ValueError, TypeError, KeyError, AttributeError) as error:
             why = f"{error} is missing" if isinstance(error, KeyError) else error
             raise TrainingFailed(code, f"Line {number} cannot be used: {why}.") from error
         except Exception as error:
@@ -76,38 +103,33 @@ def read_cases(path: Path, tokenizer: Any, max_length: int, code: FailureCode) -
             raise TrainingFailed(
                 code, f"Line {number}: the base model's chat template refuses it ({error})."
             ) from error
-        for case in encoded:
-            truncated += len(case.input_ids) > max_length
-            short = Case(case.input_ids[:max_length], case.assistant_masks[:max_length])
-            # The first token has no context to be predicted from, so it teaches nothing.
-            if any(short.assistant_masks[1:]):
-                cases.append(short)
-            else:
-                without_target += 1
-        without_target += not encoded
-    return Cases(cases, truncated, without_target)
+        yield made
 
 
-def encode(row: dict[str, Any], tokenizer: Any) -> list[Case]:
+def encode(row: Row, tokenizer: Any) -> list[Case]:
     """The cases of one line: one, unless the template shows history otherwise than it was said.
 
     Some templates render an assistant message differently once another one follows (they drop
     its reasoning, say). Then each message to be learnt becomes a case of its own, ending with it:
     just what the model will see when it is asked.
     """
-    messages = [_message(message) for message in row["messages"]]
-    tools = row.get("tools") or None
     targets = [i for i, message in enumerate(row["messages"]) if _is_learnt(message)]
+    return encode_targets(row["messages"], row.get("tools"), targets, tokenizer)
+
+
+def encode_targets(raw: Messages, tools: Any, targets: list[int], tokenizer: Any) -> list[Case]:
+    """The same, learning the messages at these places."""
     if not targets:
         return []
+    messages, tools = [plain_message(message) for message in raw], tools or None
     try:
-        text = _render(tokenizer, messages, tools)
+        text = render(tokenizer, messages, tools)
         spans = [_span(tokenizer, messages[: i + 1], tools, text) for i in targets]
         return [_tokenize(tokenizer, text, spans)]
-    except _Unsupported:
+    except Unsupported:
         cases = []
         for i in targets:
-            text = _render(tokenizer, messages[: i + 1], tools)
+            text = render(tokenizer, messages[: i + 1], tools)
             span = _span(tokenizer, messages[: i + 1], tools, text)
             cases.append(_tokenize(tokenizer, text, [span]))
         return cases
@@ -115,14 +137,14 @@ def encode(row: dict[str, Any], tokenizer: Any) -> list[Case]:
 
 def _span(tokenizer: Any, upto: Messages, tools: Any, text: str) -> Span:
     """Where in `text` the last message of `upto`, the assistant's, was said."""
-    said = _render(tokenizer, upto, tools)
-    before = _render(tokenizer, upto[:-1], tools) if upto[:-1] else ""
-    asked = _render(tokenizer, upto[:-1], tools, ask=True) if upto[:-1] else ""
+    said = render(tokenizer, upto, tools)
+    before = render(tokenizer, upto[:-1], tools) if upto[:-1] else ""
+    asked = render(tokenizer, upto[:-1], tools, ask=True) if upto[:-1] else ""
     # A generation prompt may open something that history does not show, such as a reasoning
     # block; what both have in common is the header of the message, and is given, not learnt.
     start = _common_start(asked, said)
     if not (text.startswith(said) and said.startswith(before) and start >= len(before)):
-        raise _Unsupported("the chat template does not render it as a continuation of its start")
+        raise Unsupported("the chat template does not render it as a continuation of its start")
     return start, len(said)
 
 
@@ -142,14 +164,17 @@ def _tokenize(tokenizer: Any, text: str, spans: list[Span]) -> Case:
         for i in inside:
             learnt[i] = True
     if not all(learnt):
-        raise _Unsupported("the tokenizer does not tell which text its tokens stand for")
+        raise Unsupported("the tokenizer does not tell which text its tokens stand for")
     return Case(list(encoded["input_ids"]), masks)
 
 
-def _render(tokenizer: Any, messages: Messages, tools: Any, ask: bool = False) -> str:
+def render(
+    tokenizer: Any, messages: Messages, tools: Any, ask: bool = False, **variables: Any
+) -> str:
+    """The conversation as text; with `ask`, up to where the assistant begins to speak."""
     return str(
         tokenizer.apply_chat_template(
-            messages, tools=tools, tokenize=False, add_generation_prompt=ask
+            messages, tools=tools, tokenize=False, add_generation_prompt=ask, **variables
         )
     )
 
@@ -159,7 +184,7 @@ def _is_learnt(message: dict[str, Any]) -> bool:
     return message["role"] == "assistant" and (weight is None or weight > 0)
 
 
-def _message(raw: dict[str, Any]) -> dict[str, Any]:
+def plain_message(raw: dict[str, Any]) -> dict[str, Any]:
     """One message as templates expect it: plain text, and tool arguments as an object."""
     message = {key: raw[key] for key in _KEPT_KEYS if raw.get(key) is not None}
     if message["role"] == "developer":
@@ -167,7 +192,7 @@ def _message(raw: dict[str, Any]) -> dict[str, Any]:
     content = raw.get("content") or ""
     if isinstance(content, list):
         if any(part.get("type", "text") != "text" for part in content):
-            raise _Unsupported("a message holds something other than text")
+            raise Unsupported("a message holds something other than text")
         content = "".join(part["text"] for part in content)
     message["content"] = content
     if "tool_calls" in message:
@@ -195,6 +220,6 @@ def _rows(path: Path, code: FailureCode) -> Iterator[tuple[int, dict[str, Any]]]
                 row = json.loads(line)
             except ValueError as error:
                 raise TrainingFailed(code, f"Line {number} is not JSON.") from error
-            if not isinstance(row, dict) or not isinstance(row.get("messages"), list):
-                raise TrainingFailed(code, f"Line {number} has no list of messages.")
+            if not isinstance(row, dict):
+                raise TrainingFailed(code, f"Line {number} is no JSON object.")
             yield number, row

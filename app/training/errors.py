@@ -26,5 +26,9 @@ class TrainingFailed(Exception):
         self.param = param
 
 
+class TrainingOver(Exception):
+    """Nothing is left to train: a resumed run had come to its end before."""
+
+
 class TrainingStopped(Exception):
     """A stop was asked for and obeyed at a point where nothing is lost."""

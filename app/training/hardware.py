@@ -5,7 +5,8 @@ import time
 from importlib.metadata import version
 from typing import Literal
 
-from app.training.config import Adapter, Auto, Dtype
+from app.training.config import Dtype
+from app.training.hyperparameters import Adapter, Auto
 
 PROBE_SIZE = 1024
 PROBE_ROUNDS = 8

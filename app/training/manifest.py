@@ -13,9 +13,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from app.training.config import ResolvedHyperparameters
 from app.training.errors import TrainingFailed
+from app.training.hyperparameters import Method
 from app.training.report import Values
+from app.training.resolve import ResolvedHyperparameters
 
 MANIFEST = "manifest.json"
 
@@ -40,12 +41,17 @@ class RunEnvironment(BaseModel):
 
 
 class Manifest(BaseModel):
+    """`template_sha256` is of the chat template, `start_sha256` of the manifest gone on from."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: Literal[1] = 1
     job_id: str
     attempt: int
     base_model_name: str
+    start_sha256: str | None = None
+    method: Method
+    template_sha256: str
     kind: Literal["lora", "full"]
     step: int
     epoch: float
@@ -101,19 +107,27 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def verify(folder: Path, manifest_sha256: str) -> Manifest:
-    """The manifest of a folder whose every byte is as it was sealed, or `checkpoint_corrupt`."""
+def verify(folder: Path, manifest_sha256: str, param: str = "resume_from") -> Manifest:
+    """The manifest of a folder whose every byte is as it was sealed, or `checkpoint_corrupt`.
+
+    `param` is what the refusal names."""
+
+    def corrupt(why: str) -> TrainingFailed:
+        return TrainingFailed(
+            "checkpoint_corrupt", f"The weights to go on from are damaged: {why}.", param
+        )
+
     path = folder / MANIFEST
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise _corrupt("it has no manifest") from error
+        raise corrupt("it has no manifest") from error
     if hashlib.sha256(data).hexdigest() != manifest_sha256:
-        raise _corrupt("its manifest is not the one that was recorded")
+        raise corrupt("its manifest is not the one that was recorded")
     try:
         manifest = Manifest.model_validate_json(data)
     except ValidationError as error:
-        raise _corrupt("its manifest cannot be read") from error
+        raise corrupt("its manifest cannot be read") from error
     listed = {entry.path: entry for entry in manifest.files}
     found = {
         path.relative_to(folder).as_posix(): path
@@ -123,17 +137,11 @@ def verify(folder: Path, manifest_sha256: str) -> Manifest:
     found.pop(MANIFEST)
     # A file too many is refused as well: loaders pick up what they find by name.
     if odd := sorted(found.keys() ^ listed.keys()):
-        raise _corrupt(f"{odd[0]} is {'missing' if odd[0] in listed else 'not in its manifest'}")
+        raise corrupt(f"{odd[0]} is {'missing' if odd[0] in listed else 'not in its manifest'}")
     for name, entry in listed.items():
         file = found[name]
         if file.is_symlink() or not file.is_file():
-            raise _corrupt(f"{name} is not a plain file")
+            raise corrupt(f"{name} is not a plain file")
         if file.stat().st_size != entry.size or hash_file(file) != entry.sha256:
-            raise _corrupt(f"{name} has changed")
+            raise corrupt(f"{name} has changed")
     return manifest
-
-
-def _corrupt(why: str) -> TrainingFailed:
-    return TrainingFailed(
-        "checkpoint_corrupt", f"The checkpoint to resume from is damaged: {why}.", "resume_from"
-    )

@@ -7,10 +7,27 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from app.training.errors import TrainingStopped
+from app.training.errors import TrainingOver, TrainingStopped
 from app.training.report import Metrics, Progress, finite
 from app.training.run import Pace, Run
 
+# The library's names, and ours; of validation the ones begin with "eval_" and "validation_".
+_BOTH = {
+    "rewards/chosen": "chosen_reward",
+    "rewards/rejected": "rejected_reward",
+    "rewards/accuracies": "reward_accuracy",
+    "rewards/margins": "reward_margin",
+    "logps/chosen": "chosen_log_probability",
+    "logps/rejected": "rejected_log_probability",
+    "reward": "reward",
+    "reward_std": "reward_std",
+    "frac_reward_zero_std": "reward_zero_std_fraction",
+    "kl": "kl",
+    "completions/mean_length": "completion_length",
+    "completions/min_length": "completion_length_min",
+    "completions/max_length": "completion_length_max",
+    "completions/clipped_ratio": "completion_clipped_fraction",
+}
 NAMES = {
     "loss": "training_loss",
     "mean_token_accuracy": "training_accuracy",
@@ -20,6 +37,8 @@ NAMES = {
     "eval_loss": "validation_loss",
     "eval_mean_token_accuracy": "validation_accuracy",
     "eval_entropy": "validation_entropy",
+    **_BOTH,
+    **{f"eval_{theirs}": f"validation_{ours}" for theirs, ours in _BOTH.items()},
 }
 # The trainer's own clocks and counters: they start again after a resume, ours do not.
 DROPPED = (
@@ -40,7 +59,15 @@ class ReportingCallback(TrainerCallback):  # type: ignore[misc]  # the library i
         self._tokens_before = 0
         self._warned_non_finite = False
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        run = self._run
+        if run.resumed and args.eval_on_start:  # what follows completes the line of this step
+            self._pending = {name: math.nan if v is None else v for name, v in run.latest.items()}
+            self._pending["trained_tokens"] = run.trained_tokens
+
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if control.should_training_stop:
+            raise TrainingOver
         self._pace.step_begins()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from app.training.config import ResolvedHyperparameters
 from app.training.errors import FailureCode
+from app.training.resolve import ResolvedHyperparameters
 
 REPORT_FD = "LUTHIER_REPORT_FD"
 EXIT_FINISHED, EXIT_FAILED, EXIT_STOPPED = 0, 1, 3
@@ -39,6 +39,7 @@ class Started(_Report):
     dtype: str
     threads: int
     versions: dict[str, str]
+    template_sha256: str
 
 
 class Progress(_Report):

@@ -8,10 +8,11 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from app.training.config import ResolvedHyperparameters, TrainingConfig
+from app.training.config import TrainingConfig
 from app.training.errors import TrainingFailed
 from app.training.manifest import Manifest, RunEnvironment, hash_file, seal, verify
 from app.training.report import EXIT_STOPPED, Checkpoint, Finished, Reporter, Stopped, Values
+from app.training.resolve import ResolvedHyperparameters
 
 
 class StopRequest:
@@ -53,11 +54,14 @@ class Run:
         self.reporter = reporter
         self.stop = stop
         self.resumed: Manifest | None = None
+        self.start: Manifest | None = None
+        self.ended_early = False
         self.trained_tokens = 0
         self.latest: Values = {}
         self.last_checkpoint: tuple[int, Path] | None = None
         self.resolved: ResolvedHyperparameters
         self.environment: RunEnvironment
+        self.template_sha256: str
 
     def check_inputs(self) -> None:
         """Refuse changed data and damaged checkpoints before anything reads them."""
@@ -67,33 +71,80 @@ class Run:
             _check_hash(config.validation_file, config.validation_sha256, "validation_file")
         if not config.allow_hub and not Path(config.base_model).is_dir():
             raise base_model_unavailable(config)
+        if config.start_from and config.start_manifest_sha256:
+            self._check_start(config.start_from, config.start_manifest_sha256)
         if config.resume_from is None or config.resume_manifest_sha256 is None:
             return
         manifest = verify(config.resume_from, config.resume_manifest_sha256)
-        for name in ("seed", "training_sha256", "base_model_name"):
-            if getattr(manifest, name) != getattr(config, name):
-                raise TrainingFailed(
-                    "checkpoint_mismatch",
-                    f"The checkpoint to resume from was trained with another {name}.",
-                    "resume_from",
-                )
+        asked = {
+            "seed": config.seed,
+            "training_sha256": config.training_sha256,
+            "base_model_name": config.base_model_name,
+            "start_sha256": config.start_manifest_sha256,
+            "method": config.method,
+        }
+        for name, value in asked.items():
+            if getattr(manifest, name) != value:
+                raise _mismatch(f"trained with another {name}")
         self.resumed = manifest
         self.trained_tokens = manifest.trained_tokens
         self.latest = dict(manifest.metrics)
         self.last_checkpoint = (manifest.step, config.resume_from)
         self.stop.resuming(manifest.step, config.resume_from)
 
-    def settle(self, resolved: ResolvedHyperparameters, environment: RunEnvironment) -> None:
+    def _check_start(self, folder: Path, manifest_sha256: str) -> None:
+        """An earlier job's weights: whole, of this base model, and of a kind to go on from."""
+        config = self.config
+        start = self.start = verify(folder, manifest_sha256, "start_from")
+        if start.base_model_name != config.base_model_name:
+            raise TrainingFailed(
+                "checkpoint_mismatch",
+                f"The weights to start from belong to {start.base_model_name}, not to"
+                f" {config.base_model_name}.",
+                "base_model",
+            )
+        asked = config.hyperparameters
+        if start.kind == "full" and asked.adapter == "lora":
+            raise TrainingFailed(
+                "invalid_hyperparameters",
+                "All weights of the model to start from were trained, so that an adapter would"
+                " not fit the base model any more: use adapter 'full'.",
+                "adapter",
+            )
+        if start.kind == "lora" and asked.lora_rank not in ("auto", start.resolved.lora_rank):
+            raise TrainingFailed(
+                "invalid_hyperparameters",
+                f"The adapter to start from has rank {start.resolved.lora_rank}, which cannot be"
+                " changed: leave lora_rank out.",
+                "lora_rank",
+            )
+
+    @property
+    def evaluation_due(self) -> bool:
+        """Whether validation comes before the next step: at the start of the run, and where a
+        pause has cut it off."""
+        if self.resumed is None:
+            return True
+        step = self.resumed.step
+        if step % self.resolved.eval_interval and step < self.resolved.total_steps:
+            return False
+        return not any(name.startswith("validation_") for name in self.resumed.metrics)
+
+    def settle(
+        self,
+        resolved: ResolvedHyperparameters,
+        environment: RunEnvironment,
+        template_sha256: str,
+    ) -> None:
         """Fix what the run is computed with; a resumed one must go on with the same."""
         self.resolved, self.environment = resolved, environment
+        self.template_sha256 = template_sha256
         if self.resumed is None:
             return
         if self.resumed.resolved != resolved:
-            raise TrainingFailed(
-                "checkpoint_mismatch",
-                "The checkpoint to resume from was trained with other hyperparameters.",
-                "resume_from",
-            )
+            raise _mismatch("trained with other hyperparameters")
+        if self.resumed.template_sha256 != template_sha256:
+            raise _mismatch("trained with another chat template")
         before, now = self.resumed.environment.model_dump(), environment.model_dump()
         for name in (name for name in now if now[name] != before[name]):
             self.reporter.message(
@@ -147,6 +198,9 @@ class Run:
             job_id=config.job_id,
             attempt=config.attempt,
             base_model_name=config.base_model_name,
+            start_sha256=config.start_manifest_sha256,
+            method=config.method,
+            template_sha256=self.template_sha256,
             kind=self.resolved.adapter,
             step=step,
             epoch=epoch,
@@ -200,6 +254,12 @@ def base_model_unavailable(config: TrainingConfig) -> TrainingFailed:
         "base_model_unavailable",
         f"The base model {config.base_model_name} is missing or cannot be loaded here.",
         "base_model",
+    )
+
+
+def _mismatch(why: str) -> TrainingFailed:
+    return TrainingFailed(
+        "checkpoint_mismatch", f"The checkpoint to resume from was {why}.", "resume_from"
     )
 
 

@@ -16,7 +16,7 @@ from app.events.types import EventType
 from app.jobs.progress import WorkOrder
 from app.jobs.states import JobStatus, RequestedAction
 from app.training import report
-from app.training.config import SupervisedHyperparameters, TrainingConfig
+from app.training.config import CONFIG, TrainingConfig
 from app.worker.embedded import prepare_embedded
 from app.worker.lease import Lease
 from app.worker.manifest import differences, run_manifest
@@ -111,25 +111,28 @@ class TrainingRun:
                 await self._record.say("info", said.message)
         data_dir = shop.settings.data_dir.resolve()
         checkpoint, validation, repeats = order.checkpoint, order.validation, order.repeats
-        return TrainingConfig(
-            job_id=job.id,
-            attempt=self._claim.number,
-            run_dir=data_dir / "runs" / job.id / str(self._claim.epoch),
-            base_model=base_model.location,
-            base_model_name=base_model.name,
-            allow_hub=shop.settings.allow_hub and base_model.folder is None,
-            training_file=shop.store.path(job.org_id, order.training.sha256).resolve(),
-            training_sha256=order.training.sha256,
-            validation_file=(
-                shop.store.path(job.org_id, validation.sha256).resolve() if validation else None
-            ),
-            validation_sha256=validation.sha256 if validation else None,
-            hyperparameters=SupervisedHyperparameters.model_validate(job.hyperparameters),
-            seed=job.seed,
-            resume_from=data_dir / checkpoint.path if checkpoint else None,
-            resume_manifest_sha256=checkpoint.manifest_sha256 if checkpoint else None,
-            dtype=repeats["dtype"] if repeats else "auto",
-            threads=repeats["threads"] if repeats else shop.settings.threads,
+        return CONFIG.validate_python(
+            {
+                "job_id": job.id,
+                "attempt": self._claim.number,
+                "run_dir": data_dir / "runs" / job.id / str(self._claim.epoch),
+                "base_model": base_model.location,
+                "base_model_name": base_model.name,
+                "allow_hub": shop.settings.allow_hub and base_model.folder is None,
+                "training_file": shop.store.path(job.org_id, order.training.sha256).resolve(),
+                "training_sha256": order.training.sha256,
+                "validation_file": (
+                    shop.store.path(job.org_id, validation.sha256).resolve() if validation else None
+                ),
+                "validation_sha256": validation.sha256 if validation else None,
+                "method": job.method,
+                "hyperparameters": job.hyperparameters,
+                "seed": job.seed,
+                "resume_from": data_dir / checkpoint.path if checkpoint else None,
+                "resume_manifest_sha256": checkpoint.manifest_sha256 if checkpoint else None,
+                "dtype": repeats["dtype"] if repeats else "auto",
+                "threads": repeats["threads"] if repeats else shop.settings.threads,
+            }
         )
 
     async def _watch(self) -> None:

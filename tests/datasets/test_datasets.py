@@ -55,7 +55,7 @@ async def test_a_dataset_is_made_from_an_uploaded_file(api: Api) -> None:
     assert version["sha256"] == hashlib.sha256(content.encode()).hexdigest()
     assert version["file"] == {"id": file, "filename": "sixty.jsonl", "sha256": version["sha256"]}
     report = version["report"]
-    assert (report["format"], report["caseCount"], report["problems"]) == ("chat", 60, [])
+    assert (report["format"], report["caseCount"], report["problems"]) == ("CHAT", 60, [])
     assert int(report["tokenCount"]) > 60
     assert report["warnings"] == []
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.datasets.chat import Problem
+from app.datasets.problem import Problem
 from app.datasets.report import LONGEST_LINE, MOST_PROBLEMS, Report, examine, overlap
 from tests.support import chat_line, chat_lines
 

@@ -92,24 +92,36 @@ class Stack:
                     process.kill()
 
 
+_STATUS = "query ($j: ID!) { job(id: $j) { status error { code message } } }"
+_ALL = """query ($j: ID!) { job(id: $j) { status requestedAction trainedTokens
+  error { code message } progress { step totalSteps percent } model { id name kind }
+  attempts { number outcome fromStep } checkpoints { nodes { step metrics { validationLoss } } }
+  resultFiles { id filename } metrics(maxPoints: 5000) { step attempt trainingLoss validationLoss
+  gradientNorm learningRate } } }"""
+
+
 async def until(owner: Api, job: str, *statuses: str, seconds: float = 90) -> dict[str, object]:
     """Wait for the job to have one of these statuses; returns what is known of it."""
     deadline = time.monotonic() + seconds
     found: dict[str, object] = {}
     while time.monotonic() < deadline:
         with contextlib.suppress(httpx.TransportError):
-            answer = await owner.execute(
-                "query ($j: ID!) { job(id: $j) { status requestedAction trainedTokens"
-                " error { code message } progress { step totalSteps percent }"
-                " model { id name kind } attempts { number outcome fromStep }"
-                " checkpoints { nodes { step metrics { validationLoss } } }"
-                " resultFiles { id filename }"
-                " metrics(maxPoints: 5000) { step attempt trainingLoss validationLoss"
-                " gradientNorm learningRate } } }",
-                j=job,
-            )
-            found = answer["job"]
+            found = (await owner.execute(_STATUS, j=job))["job"]
             if found["status"] in statuses:
-                return found
+                return dict((await owner.execute(_ALL, j=job))["job"])
         await asyncio.sleep(0.2)
     raise TimeoutError(f"{job} is {found.get('status')}, not {statuses}: {found.get('error')}")
+
+
+async def step_reached(owner: Api, job: str, step: int) -> None:
+    """Wait until the job has come past a step."""
+    for _ in range(1200):
+        answer = await owner.execute(
+            "query ($j: ID!) { job(id: $j) { status progress { step } } }", j=job
+        )
+        progress = answer["job"]["progress"]
+        if progress and progress["step"] >= step:
+            return
+        assert answer["job"]["status"] not in ("FAILED", "CANCELLED"), answer
+        await asyncio.sleep(0.05)
+    raise TimeoutError(f"{job} never reached step {step}")

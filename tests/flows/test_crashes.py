@@ -7,7 +7,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.flows.stack import TINY, Stack, until
+from tests.flows.stack import TINY, Stack, step_reached, until
 from tests.support import Api, chat_lines
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(400)]
@@ -46,20 +46,6 @@ def values(found: dict[str, Any]) -> list[Any]:
         (p["step"], p["trainingLoss"], p["validationLoss"], p["gradientNorm"], p["learningRate"])
         for p in found["metrics"]
     ]
-
-
-async def step_reached(owner: Api, job: str, step: int) -> None:
-    """Wait until the job has come past a step."""
-    for _ in range(1200):
-        answer = await owner.execute(
-            "query ($j: ID!) { job(id: $j) { status progress { step } } }", j=job
-        )
-        progress = answer["job"]["progress"]
-        if progress and progress["step"] >= step:
-            return
-        assert answer["job"]["status"] not in ("FAILED", "CANCELLED"), answer
-        await asyncio.sleep(0.05)
-    raise TimeoutError(f"{job} never reached step {step}")
 
 
 async def the_log_is_whole(owner: Api, job: str) -> list[dict[str, Any]]:

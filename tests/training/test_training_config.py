@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from app.training.config import ResolvedHyperparameters, SupervisedHyperparameters, resolve
+from app.training.hyperparameters import SupervisedHyperparameters
+from app.training.resolve import ResolvedHyperparameters, resolve
 
 
 def auto(cases: int, longest: int = 60, **given: Any) -> ResolvedHyperparameters:

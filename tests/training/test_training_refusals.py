@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from app.training.config import TrainingConfig, resolve
 from app.training.environment import environment
 from app.training.errors import TrainingFailed
+from app.training.hyperparameters import SupervisedHyperparameters
 from app.training.manifest import Manifest, RunEnvironment, seal, verify
 from app.training.report import finite, parse
+from app.training.resolve import resolve
 from tests.training.training_helpers import Start, sha256, write_rows
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(300)]
@@ -27,6 +28,8 @@ def sealed(folder: Path) -> str:
         job_id="ftjob_test",
         attempt=1,
         base_model_name="tiny",
+        method="supervised",
+        template_sha256=ZEROS,
         kind="lora",
         step=5,
         epoch=0.5,
@@ -34,7 +37,7 @@ def sealed(folder: Path) -> str:
         seed=7,
         training_sha256=ZEROS,
         validation_sha256=None,
-        resolved=resolve(TrainingConfig.model_fields["hyperparameters"].default, 10),
+        resolved=resolve(SupervisedHyperparameters(), 10),
         environment=RunEnvironment(device="cpu", dtype="float32", threads=1, versions={}),
         metrics={"training_loss": None},
     )

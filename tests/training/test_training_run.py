@@ -9,7 +9,14 @@ import pytest
 
 from app.training.manifest import verify
 from app.training.report import Checkpoint, Metrics, Progress, Started
-from tests.training.training_helpers import Start, sha256, with_validation, write_rows
+from tests.training.training_helpers import (
+    Start,
+    at_step,
+    sha256,
+    values_from,
+    with_validation,
+    write_rows,
+)
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(300)]
 
@@ -23,20 +30,6 @@ FULL = {
     "eval_interval": 9,
 }
 LORA = {**FULL, "adapter": "lora", "n_epochs": 1, "checkpoint_interval": 4, "eval_interval": 8}
-CLOCKS = {"tokens_per_second"}
-
-
-def values_from(metrics: list[Metrics], step: int) -> dict[int, dict[str, Any]]:
-    """What may be compared between two runs: everything but the clock."""
-    return {
-        m.step: {name: v for name, v in m.values.items() if name not in CLOCKS}
-        for m in metrics
-        if m.step >= step
-    }
-
-
-def at_step(step: int) -> Any:
-    return lambda report: isinstance(report, Metrics) and report.step == step
 
 
 def test_a_full_run_reports_every_step_once_and_survives_a_kill(

@@ -157,6 +157,7 @@ def base_config(tiny_model: Path, chats: Path, run_dir: Path) -> dict[str, Any]:
         "base_model_name": "tiny",
         "training_file": chats / "train.jsonl",
         "training_sha256": sha256(chats / "train.jsonl"),
+        "method": "supervised",
         "seed": 7,
         # Two runs that are compared must not measure the processor twice and differ.
         "dtype": "float32",
@@ -167,3 +168,19 @@ def base_config(tiny_model: Path, chats: Path, run_dir: Path) -> dict[str, Any]:
 def with_validation(chats: Path) -> dict[str, Any]:
     file = chats / "valid.jsonl"
     return {"validation_file": file, "validation_sha256": sha256(file)}
+
+
+CLOCKS = {"tokens_per_second"}
+
+
+def values_from(metrics: list[Metrics], step: int) -> dict[int, dict[str, Any]]:
+    """What may be compared between two runs: everything but the clock."""
+    return {
+        m.step: {name: v for name, v in m.values.items() if name not in CLOCKS}
+        for m in metrics
+        if m.step >= step
+    }
+
+
+def at_step(step: int) -> Callable[[Report], bool]:
+    return lambda report: isinstance(report, Metrics) and report.step == step

@@ -139,7 +139,7 @@ class CatalogQueries:
                 name="This installation's workers",
                 configured=True,
                 healthy=bool(live),
-                methods=["supervised"],
+                methods=list(base_models.METHODS),
                 can_pause=True,
                 can_deploy=True,
             )

@@ -1,6 +1,7 @@
 """Files, datasets and their immutable versions."""
 
 from datetime import datetime
+from enum import Enum
 from typing import Annotated
 
 import strawberry
@@ -13,6 +14,7 @@ from app.api.graphql.scalars import BigInt
 from app.core.paging import PageRequest
 from app.datasets import service
 from app.datasets import tables as rows
+from app.datasets.formats import Format
 from app.files import service as files
 from app.files import tables as file_rows
 
@@ -37,9 +39,26 @@ class File(Node):
         )
 
 
+@strawberry.enum(description="The form of training cases; each method takes one.")
+class DatasetFormat(Enum):
+    CHAT = strawberry.enum_value(
+        "chat", description="Conversations whose assistant messages are learnt: supervised."
+    )
+    PREFERENCE = strawberry.enum_value(
+        "preference", description="An input, a preferred and a non-preferred output: dpo."
+    )
+    REINFORCEMENT = strawberry.enum_value(
+        "reinforcement", description="Questions with what graders need: reinforcement."
+    )
+
+
+def plain(format: DatasetFormat | None) -> Format | None:
+    return Format(str(format.value)) if format else None
+
+
 @strawberry.type(description="What a dataset version holds, found when it was made.")
 class ValidationReport:
-    format: str = strawberry.field(description="The form of the cases: chat.")
+    format: DatasetFormat = strawberry.field(description="The form of the cases.")
     case_count: int = strawberry.field(description="Valid cases.")
     token_count: BigInt = strawberry.field(description="Tokens the model would read in one epoch.")
     tokenizer: str = strawberry.field(description="What counted them.")
@@ -57,6 +76,7 @@ class DatasetVersion(Node):
     number: int = strawberry.field(description="1, 2, 3 … within the dataset.")
     description: str | None = strawberry.field(description="What changed, for people.")
     sha256: str = strawberry.field(description="The hash of the exact bytes.")
+    format: DatasetFormat = strawberry.field(description="The form of its cases.")
     case_count: int = strawberry.field(description="How many cases it holds.")
     created_at: datetime = strawberry.field(description="When it was made.")
     row: strawberry.Private[rows.DatasetVersion]
@@ -68,6 +88,7 @@ class DatasetVersion(Node):
             number=row.number,
             description=row.description,
             sha256=row.sha256,
+            format=DatasetFormat(row.format),
             case_count=row.case_count,
             created_at=row.created_at,
             row=row,
@@ -77,7 +98,7 @@ class DatasetVersion(Node):
     def report(self) -> ValidationReport:
         found = self.row.report
         return ValidationReport(
-            format=found["format"],
+            format=DatasetFormat(found["format"]),
             case_count=found["case_count"],
             token_count=BigInt(found["token_count"]),
             tokenizer=found["tokenizer"],
@@ -150,6 +171,10 @@ class DatasetSource:
 class CreateDatasetInput:
     name: str = strawberry.field(description="1 to 200 characters.")
     source: DatasetSource = strawberry.field(description="Where the cases come from.")
+    format: DatasetFormat | None = strawberry.field(
+        description="What the cases must be; found out from the first line when left out.",
+        default=None,
+    )
     description: str | None = strawberry.field(description="For people.", default=None)
     idempotency_key: str | None = strawberry.field(
         description="The same key again gives the same dataset.", default=None
@@ -169,6 +194,10 @@ class CreateDatasetPayload:
 class AddDatasetVersionInput:
     dataset_id: strawberry.ID = strawberry.field(description="Of which dataset.")
     source: DatasetSource = strawberry.field(description="Where the cases come from.")
+    format: DatasetFormat | None = strawberry.field(
+        description="What the cases must be; found out from the first line when left out.",
+        default=None,
+    )
     description: str | None = strawberry.field(description="What changed.", default=None)
 
 
@@ -241,7 +270,7 @@ class DatasetMutations:
         self, info: Info, input: Annotated[CreateDatasetInput, arg("The dataset.")]
     ) -> CreateDatasetPayload:
         with refusing() as refused:
-            examined = await examine(info, input.source.plain())
+            examined = await examine(info, input.source.plain(), plain(input.format))
             async with info.context.transaction() as session:
                 dataset = await service.create(
                     session,
@@ -262,7 +291,7 @@ class DatasetMutations:
         self, info: Info, input: Annotated[AddDatasetVersionInput, arg("The snapshot.")]
     ) -> AddDatasetVersionPayload:
         with refusing() as refused:
-            examined = await examine(info, input.source.plain())
+            examined = await examine(info, input.source.plain(), plain(input.format))
             async with info.context.transaction() as session:
                 version = await service.add_version(
                     session, info.context.actor, input.dataset_id, examined, input.description
@@ -281,8 +310,10 @@ class DatasetMutations:
         return DeleteDatasetPayload(user_errors=refused.user_errors)
 
 
-async def examine(info: Info, source: service.Source) -> service.Examined:
-    tools = info.context.services
+async def examine(
+    info: Info, source: service.Source, format: Format | None = None
+) -> service.Examined:
+    tools, who = info.context.services, info.context.actor
     return await service.examine(
-        tools.database, tools.store, tools.tokenizers, tools.settings, info.context.actor, source
+        tools.database, tools.store, tools.tokenizers, tools.settings, who, source, format
     )

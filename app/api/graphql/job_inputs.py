@@ -1,20 +1,18 @@
 """What submitJob takes, and how it becomes a submission."""
 
-from enum import Enum
-from typing import Any
-
 import strawberry
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.api.graphql.context import Info
 from app.api.graphql.datasets import examine
 from app.api.graphql.job_queries import MetadataPair
-from app.api.graphql.scalars import AutoFloat, AutoInt, BigInt
+from app.api.graphql.method_inputs import MethodInput
+from app.api.graphql.scalars import BigInt
 from app.core.errors import Invalid
 from app.datasets import service as datasets
 from app.datasets.service import Examined, Source
 from app.jobs.estimates import Estimate
-from app.jobs.submission import Submission
+from app.jobs.submission import FORMATS, Submission
 
 
 @strawberry.type(description="What a job will take.")
@@ -31,66 +29,6 @@ class CostEstimate:
     @staticmethod
     def of(estimate: Estimate) -> "CostEstimate":
         return CostEstimate(**vars(estimate))
-
-
-@strawberry.enum(description="What is trained.")
-class Adapter(Enum):
-    LORA = strawberry.enum_value("lora", description="A small low-rank adapter beside the weights.")
-    FULL = strawberry.enum_value("full", description="All the weights.")
-
-
-@strawberry.input(
-    description='Each is automatic when left out or "auto"; the job says what it became.'
-)
-class SupervisedHyperparametersInput:
-    n_epochs: AutoInt | None = strawberry.field(
-        description="Passes over the data, 1 to 50.", default=None
-    )
-    batch_size: AutoInt | None = strawberry.field(
-        description="Cases per step, 1 to 256.", default=None
-    )
-    learning_rate: AutoFloat | None = strawberry.field(
-        description="Above 0, at most 1; or give learningRateMultiplier.", default=None
-    )
-    learning_rate_multiplier: AutoFloat | None = strawberry.field(
-        description="Times the automatic learning rate, above 0, at most 100.", default=None
-    )
-    warmup_steps: AutoInt | None = strawberry.field(
-        description="Steps over which the learning rate rises.", default=None
-    )
-    adapter: Adapter | None = strawberry.field(
-        description="A small adapter, or all weights.", default=None
-    )
-    lora_rank: AutoInt | None = strawberry.field(
-        description="Size of the adapter, 1 to 256.", default=None
-    )
-    max_length: AutoInt | None = strawberry.field(
-        description="Tokens of a case, 16 to 32768; longer ones are cut.", default=None
-    )
-    checkpoint_interval: AutoInt | None = strawberry.field(
-        description="Steps between checkpoints.", default=None
-    )
-    eval_interval: AutoInt | None = strawberry.field(
-        description="Steps between looks at the validation data.", default=None
-    )
-
-    def plain(self) -> dict[str, Any]:
-        given = {name: value for name, value in vars(self).items() if value is not None}
-        return {n: v.value if isinstance(v, Enum) else v for n, v in given.items()}
-
-
-@strawberry.input(description="Supervised fine-tuning: learn the assistant's answers.")
-class SupervisedInput:
-    hyperparameters: SupervisedHyperparametersInput | None = strawberry.field(
-        description="All automatic when left out.", default=None
-    )
-
-
-@strawberry.input(description="How to tune: exactly one method.", one_of=True)
-class MethodInput:
-    supervised: strawberry.Maybe[SupervisedInput] = strawberry.field(
-        description="Learn the assistant's answers."
-    )
 
 
 @strawberry.input(description="A job. Give trainingData or trainingFile.")
@@ -143,7 +81,7 @@ class SubmitJobInput:
                 raise Invalid(f"Give {what}Data or {what}File, not both.", path=(f"{what}File",))
             found[what] = version
             if file is not None:
-                found[what] = await examine(info, Source(file_id=file))
+                found[what] = await examine(info, Source(file_id=file), FORMATS[self._method])
         if found["training"] is None:
             raise Invalid("Give trainingData or trainingFile.", path=("trainingData",))
         return found
@@ -174,7 +112,8 @@ class SubmitJobInput:
             base_model=self.base_model,
             training_version_id=ids["training"] or "",
             validation_version_id=ids["validation"],
-            hyperparameters=self._hyperparameters(),
+            method=self._method,
+            hyperparameters=self.method.hyperparameters() if self.method else {},
             name=self.name,
             description=self.description,
             suffix=self.suffix,
@@ -195,7 +134,6 @@ class SubmitJobInput:
             found[pair.key] = pair.value
         return found
 
-    def _hyperparameters(self) -> dict[str, Any]:
-        chosen = self.method.supervised if self.method else None
-        given = chosen.value.hyperparameters if chosen else None
-        return given.plain() if given else {}
+    @property
+    def _method(self) -> str:
+        return self.method.name if self.method else "supervised"

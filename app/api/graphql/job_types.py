@@ -108,6 +108,9 @@ class RunManifest:
     versions: JSON = strawberry.field(description="Of Python and of the libraries, by name.")
     hardware: JSON = strawberry.field(description="The machine's processors, memory in bytes.")
     hourly_cost: float = strawberry.field(description="US dollars an hour of that machine.")
+    template_sha256: str | None = strawberry.field(
+        description="Of the chat template that made tokens of the data.", default=None
+    )
 
     @staticmethod
     def of(found: Mapping[str, Any]) -> "RunManifest":

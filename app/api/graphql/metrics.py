@@ -16,7 +16,21 @@ _NAMED = (
     "learning_rate",
     "gradient_norm",
     "tokens_per_second",
+    "chosen_reward",
+    "rejected_reward",
+    "reward_accuracy",
+    "reward_margin",
+    "validation_chosen_reward",
+    "validation_rejected_reward",
+    "validation_reward_accuracy",
+    "validation_reward_margin",
     "reward",
+    "reward_std",
+    "reward_zero_std_fraction",
+    "validation_reward",
+    "kl",
+    "completion_length",
+    "completion_clipped_fraction",
 )
 
 
@@ -37,7 +51,53 @@ class MetricPoint:
     learning_rate: float | None = strawberry.field(description="Used for this step.")
     gradient_norm: float | None = strawberry.field(description="Before clipping.")
     tokens_per_second: float | None = strawberry.field(description="Speed.")
-    reward: float | None = strawberry.field(description="Mean reward, in reinforcement.")
+    chosen_reward: float | None = strawberry.field(
+        description="dpo: how much more probable preferred answers became, times beta."
+    )
+    rejected_reward: float | None = strawberry.field(
+        description="dpo: the same of the other answers."
+    )
+    reward_accuracy: float | None = strawberry.field(
+        description="dpo: share of pairs whose preferred answer gained more."
+    )
+    reward_margin: float | None = strawberry.field(
+        description="dpo: chosenReward less rejectedReward, the mean over pairs."
+    )
+    validation_chosen_reward: float | None = strawberry.field(
+        description="chosenReward on validation data."
+    )
+    validation_rejected_reward: float | None = strawberry.field(
+        description="rejectedReward on validation data."
+    )
+    validation_reward_accuracy: float | None = strawberry.field(
+        description="rewardAccuracy on validation data."
+    )
+    validation_reward_margin: float | None = strawberry.field(
+        description="rewardMargin on validation data."
+    )
+    reward: float | None = strawberry.field(
+        description="reinforcement: mean reward of this step's samples."
+    )
+    reward_std: float | None = strawberry.field(
+        description="reinforcement: standard deviation of the rewards of one prompt's samples, the "
+        "mean over prompts."
+    )
+    reward_zero_std_fraction: float | None = strawberry.field(
+        description="reinforcement: share of prompts whose samples all got the same reward; "
+        "nothing is learnt from them."
+    )
+    validation_reward: float | None = strawberry.field(
+        description="reinforcement: mean reward on validation data."
+    )
+    kl: float | None = strawberry.field(
+        description="reinforcement: distance from the model it started from."
+    )
+    completion_length: float | None = strawberry.field(
+        description="reinforcement: mean tokens of a sample."
+    )
+    completion_clipped_fraction: float | None = strawberry.field(
+        description="reinforcement: share of samples cut off at maxCompletionTokens."
+    )
     trained_tokens: BigInt | None = strawberry.field(description="Tokens seen so far.")
     other: JSON = strawberry.field(description="Further values by name.")
     non_finite: list[str] = strawberry.field(description="Values that were NaN or infinite.")

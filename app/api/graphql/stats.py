@@ -16,7 +16,7 @@ from app.core.actor import Scope
 from app.core.errors import Invalid
 from app.jobs import estimates, queries
 from app.jobs import states as job_states
-from app.training.config import SupervisedHyperparameters
+from app.training.hyperparameters import SupervisedHyperparameters
 
 
 @strawberry.enum(description="What to group jobs by.")

@@ -1,0 +1,133 @@
+"""One training session from files to a finished model, the same for every method."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.utils import logging as transformers_logging
+
+from app.training import hardware, weights
+from app.training.environment import default_threads
+from app.training.errors import FailureCode, TrainingFailed, TrainingOver, TrainingStopped
+from app.training.manifest import RunEnvironment
+from app.training.report import Started
+from app.training.resolve import resolve, resolved_max_length
+from app.training.run import Run
+from app.training.trainer import watch
+
+
+@dataclass(frozen=True)
+class Data:
+    """Tokenised cases as a method's trainer takes them; `tokens` of an epoch, `longest` of one."""
+
+    rows: Any
+    cases: int
+    tokens: int
+    longest: int
+    truncated: int
+    without_target: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What differs between methods: how a line becomes a case, and which trainer learns it."""
+
+    read: Callable[[Run, Path, Any, int, FailureCode], Data]
+    build: Callable[[Run, Any, Any, Data, Data | None], Any]
+
+
+def train(run: Run, recipe: Recipe) -> None:
+    """From the files named in the configuration to a finished model, or `TrainingStopped`."""
+    config = run.config
+    torch.set_num_threads(config.threads or default_threads())
+    transformers_logging.disable_progress_bar()
+
+    tokenizer, model_config = weights.load_tokenizer(run)
+    context = getattr(model_config, "max_position_embeddings", None)
+    max_length = resolved_max_length(config.hyperparameters, context)
+    if context and max_length > context:
+        raise TrainingFailed(
+            "invalid_hyperparameters",
+            f"max_length is {max_length}, but the base model reads at most {context} tokens.",
+            "max_length",
+        )
+    training = _read(run, recipe, config.training_file, tokenizer, max_length, "training")
+    validation = None
+    if config.validation_file:
+        path = config.validation_file
+        validation = _read(run, recipe, path, tokenizer, max_length, "validation")
+
+    device = hardware.device()
+    dtype = weights.choose_dtype(run)
+    try:
+        resolved = resolve(
+            config.hyperparameters,
+            training.cases,
+            training.longest,
+            context,
+            device,
+            auto_lora_rank=run.start.resolved.lora_rank if run.start else None,
+        )
+    except ValueError as error:
+        raise TrainingFailed("invalid_hyperparameters", f"{error}.", "batch_size") from error
+    environment = RunEnvironment(
+        device=device,
+        dtype=dtype,
+        threads=torch.get_num_threads(),
+        versions=hardware.versions(),
+    )
+    template = str(tokenizer.chat_template).encode()
+    run.settle(resolved, environment, hashlib.sha256(template).hexdigest())
+    model = weights.load_model(run, dtype)
+    trainer = recipe.build(run, model, tokenizer, training, validation)
+    watch(trainer, run, validates=validation is not None)
+
+    run.reporter.send(
+        Started(
+            resolved=resolved,
+            total_steps=resolved.total_steps,
+            total_epochs=resolved.n_epochs,
+            from_step=run.resumed.step if run.resumed else 0,
+            training_cases=training.cases,
+            validation_cases=validation.cases if validation else 0,
+            training_tokens=training.tokens,
+            truncated_cases=training.truncated,
+            template_sha256=run.template_sha256,
+            **environment.model_dump(),
+        )
+    )
+    run.stop.training_begins()
+    try:
+        # After an explicit check of the manifest; a path, because "the last one" may be torn.
+        checkpoint = str(config.resume_from) if config.resume_from else None
+        trainer.train(resume_from_checkpoint=checkpoint)
+    except TrainingOver:
+        pass
+    state = trainer.state
+    if run.stop.asked and state.global_step < state.max_steps and not run.ended_early:
+        raise TrainingStopped
+    trained = trainer.accelerator.unwrap_model(trainer.model)
+    run.finished(weights.write_model(run, trained, tokenizer), state.global_step, state.epoch)
+
+
+def _read(run: Run, recipe: Recipe, path: Path, tokenizer: Any, max_length: int, what: str) -> Data:
+    code: Any = f"invalid_{what}_file"
+    data = recipe.read(run, path, tokenizer, max_length, code)
+    if not data.cases:
+        raise TrainingFailed(
+            code, f"Nothing in the {what} file can be learnt from.", f"{what}_file"
+        )
+    if data.truncated:
+        run.reporter.message(
+            "warn", f"{data.truncated} {what} cases were cut at max_length = {max_length} tokens."
+        )
+    if data.without_target:
+        run.reporter.message(
+            "warn",
+            f"{data.without_target} {what} cases were left out:"
+            " no answer that counts remains in them.",
+        )
+    return data

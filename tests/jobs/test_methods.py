@@ -1,0 +1,95 @@
+"""Submitting jobs of every method: what is recorded, and what does not fit together."""
+
+from typing import Any
+
+import pytest
+
+from tests.support import Api, chat_lines, pair_lines
+
+
+async def refusal(api: Api, **fields: Any) -> tuple[str, list[str], str]:
+    payload = await api.submit(**fields)
+    assert payload["job"] is None
+    [error] = payload["userErrors"]
+    return error["code"], error["path"], error["message"]
+
+
+async def test_a_preference_job_is_recorded_with_its_settings(api: Api) -> None:
+    payload = await api.submit(
+        trainingData=await api.dataset_version(pair_lines(60)),
+        validationData=await api.dataset_version(pair_lines(8, "item")),
+        method={
+            "dpo": {
+                "hyperparameters": {
+                    "beta": 0.3,
+                    "adapter": "FULL",
+                    "earlyStopping": {"patience": 2, "minDelta": 0.01},
+                }
+            }
+        },
+    )
+    assert payload["userErrors"] == []
+    assert payload["warnings"] == []
+    data = await api.execute(
+        "query ($j: ID!) { job(id: $j) { method hyperparameters trainingData { format } } }",
+        j=payload["job"]["id"],
+    )
+    assert data["job"]["method"] == "dpo"
+    assert data["job"]["trainingData"] == {"format": "PREFERENCE"}
+    given = data["job"]["hyperparameters"]
+    assert (given["beta"], given["adapter"], given["n_epochs"]) == (0.3, "full", "auto")
+    assert given["early_stopping"] == {"patience": 2, "min_delta": 0.01}
+
+
+async def test_data_of_another_format_is_refused(api: Api) -> None:
+    chats, pairs = chat_lines(60), pair_lines(60)
+    code, path, message = await refusal(
+        api, trainingData=await api.dataset_version(chats), method={"dpo": {}}
+    )
+    assert (code, path) == ("INVALID_INPUT", ["trainingData"])
+    assert "takes the format preference" in message
+    code, path, _ = await refusal(
+        api,
+        trainingData=await api.dataset_version(chats),
+        validationData=await api.dataset_version(pairs),
+    )
+    assert (code, path) == ("INVALID_INPUT", ["validationData"])
+    code, _, message = await refusal(api, trainingFile=await api.upload(chats), method={"dpo": {}})
+    assert code == "DATASET_INVALID"
+    assert "Line 1, field messages" in message
+
+
+@pytest.mark.parametrize(
+    ("given", "path", "allowed"),
+    [
+        ({"beta": 0}, ["beta"], "from 0 to 2"),
+        ({"beta": 2.1}, ["beta"], "from 0 to 2"),
+        ({"earlyStopping": {"patience": 0}}, ["earlyStopping", "patience"], "from 1 to 1000"),
+        (
+            {"earlyStopping": {"patience": 1, "minDelta": -1}},
+            ["earlyStopping", "minDelta"],
+            "from 0 to 1000",
+        ),
+    ],
+)
+async def test_a_bad_setting_is_refused_by_name_with_its_range(
+    api: Api, given: dict[str, Any], path: list[str], allowed: str
+) -> None:
+    code, found, message = await refusal(
+        api,
+        trainingData=await api.dataset_version(pair_lines(12)),
+        method={"dpo": {"hyperparameters": given}},
+    )
+    assert (code, found) == (
+        "HYPERPARAMETER_INVALID",
+        ["method", "dpo", "hyperparameters", *path],
+    )
+    assert message.startswith(".".join(path))
+    assert allowed in message
+
+
+async def test_early_stopping_without_validation_data_is_refused(api: Api) -> None:
+    code, path, _ = await refusal(
+        api, method={"supervised": {"hyperparameters": {"earlyStopping": {"patience": 1}}}}
+    )
+    assert (code, path) == ("INVALID_INPUT", ["validationData"])
