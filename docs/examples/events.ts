@@ -1,6 +1,6 @@
 // What one watches, with its types. With graphql-codegen they come from schema.graphql instead
 // (preset: 'client', documentMode: 'string'): its documents are taken as they are.
-import type { Document } from './luthier.ts';
+import type { TypedDocument } from './luthier.ts';
 
 export type JobStatus =
   | 'PENDING' | 'VALIDATING' | 'QUEUED' | 'RUNNING' | 'PAUSED'
@@ -48,7 +48,7 @@ export interface JobChange {
   progress: JobProgress | null;
 }
 
-const typed = <T, V>(text: string) => text as Document<T, V>;
+const typed = <T, V>(text: string) => text as TypedDocument<T, V>;
 
 export const JOB_EVENTS = typed<{ jobEvents: JobEvent }, { jobId: string; after?: string }>(`
   subscription JobEvents($jobId: ID!, $after: String) {

@@ -1,11 +1,10 @@
 /**
- * A client of Luthier in one file: copy it. It needs `fetch` and `WebSocket`, so it runs in
- * browsers and in Node 22 or newer. Its subscriptions survive their connections: each keeps the
- * cursor of the last result it handed out, and when it comes back it asks for what follows.
+ * A client of Luthier in one file, for browsers and for Node 22 or newer: copy it. Its
+ * subscriptions survive their connections: each keeps its last cursor, and resumes after it.
  */
 
 /** A document; typed, if it comes from events.ts or graphql-codegen (documentMode 'string'). */
-export type Document<T, V> = string | { toString(): string; __apiType?: (variables: V) => T };
+export type TypedDocument<T, V> = string | { toString(): string; __apiType?: (variables: V) => T };
 export type Variables = Record<string, unknown>;
 export type ErrorEntry = { message: string; extensions?: Variables };
 export type SubscribeOptions = {
@@ -34,6 +33,7 @@ const FIRST_WAIT = 250, LONGEST_WAIT = 10_000; // milliseconds before trying aga
 const PATIENCE = 6; // tries to connect for the first time
 const PULSE = 15_000; // milliseconds of silence before a ping; and as many more before giving up
 const MOST_WAITING = 1_000; // results; past it, let go of the connection and resume in good time
+const COMES_BACK = ['UNAVAILABLE', 'RATE_LIMITED'];
 const REFUSALS = [1003, 1007, 1008, 1009, 1010, 4400, 4401, 4403, 4406, 4409, 4429]; // closings
 
 export function luthier({ url, apiKey }: { url: string; apiKey: string }) {
@@ -41,7 +41,7 @@ export function luthier({ url, apiKey }: { url: string; apiKey: string }) {
 
   /** The data of a query or a mutation. Throws GraphQLError, and whatever `fetch` throws. */
   async function query<T, V extends object = Variables>(
-    document: Document<T, V>, variables?: V, { signal }: { signal?: AbortSignal } = {},
+    document: TypedDocument<T, V>, variables?: V, { signal }: { signal?: AbortSignal } = {},
   ): Promise<T> {
     const answer = await fetch(door, {
       method: 'POST',
@@ -61,7 +61,7 @@ export function luthier({ url, apiKey }: { url: string; apiKey: string }) {
    * happens before the first result may be missed. Leave with `break`, or by the signal.
    */
   async function* subscribe<T, V extends object = Variables>(
-    document: Document<T, V>, variables?: V, { after, signal, onState }: SubscribeOptions = {},
+    document: TypedDocument<T, V>, variables?: V, { after, signal, onState }: SubscribeOptions = {},
   ): AsyncGenerator<T, void, undefined> {
     const text = document.toString();
     if (!/\bafter:\s*\$after\b/.test(text)) throw new TypeError('Pass `after: $after` to resume.');
@@ -79,12 +79,12 @@ export function luthier({ url, apiKey }: { url: string; apiKey: string }) {
         }
         return;
       } catch (error) {
-        if (!(error instanceof GraphQLError && error.code === 'UNAVAILABLE')) throw error;
-        const message = `${door} does not answer, or not this page: ${error.message}`;
-        if (!met && failures >= PATIENCE) throw new GraphQLError([{ message }], 'UNREACHABLE');
+        if (!(error instanceof GraphQLError && COMES_BACK.includes(error.code))) throw error;
+        if (!met && failures >= PATIENCE) throw new GraphQLError(error.errors, 'UNREACHABLE');
         onState?.('reconnecting');
         if (Date.now() - upSince > LONGEST_WAIT) failures = 0; // it was quiet, but it held
-        const wait = Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** failures);
+        const asked = Number(error.errors[0]?.extensions?.retryAfter ?? 0) * 2_000; // halved below
+        const wait = Math.max(asked, Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** failures));
         await pause(wait * (0.5 + Math.random() / 2), signal); // not all clients at the same moment
       }
     }
@@ -108,7 +108,7 @@ export function luthier({ url, apiKey }: { url: string; apiKey: string }) {
     socket.onopen = () => say({ type: 'connection_init', payload: { apiKey } });
     socket.onclose = ({ code, reason }) => {
       const kind = REFUSALS.includes(code) ? 'BAD_REQUEST' : 'UNAVAILABLE';
-      lose(`closed with ${code} ${reason}`, code === 4403 ? reason : kind); // there, a code too
+      lose(`${door.host} said ${code} ${reason}`, code === 4403 ? reason : kind); // or a code
     };
     socket.onmessage = ({ data }) => {
       if (end) return;

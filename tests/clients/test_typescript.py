@@ -1,8 +1,10 @@
 """The examples of docs/examples: they compile, and they do what they say."""
 
 import asyncio
+import json
 import random
 import re
+import time
 
 import pytest
 from graphql import GraphQLNonNull, GraphQLObjectType, GraphQLSchema, build_schema, parse, validate
@@ -10,7 +12,7 @@ from websockets.asyncio.server import ServerConnection
 
 from app.jobs.states import JobStatus
 from tests.api.live import Server, Story
-from tests.client.fickle_server import KEY, FickleServer, Goodbye, running
+from tests.client.fickle_server import KEY, FickleServer, Goodbye, log_of, running
 from tests.clients.conftest import EXAMPLES
 from tests.clients.cutting import cutting
 from tests.clients.script import Node, Script, access
@@ -109,6 +111,41 @@ async def test_whatever_a_server_does_the_stream_is_whole(node: Node) -> None:
         async with Script.run(node, "watch.mjs", **settings) as script:
             assert await script.step("numbers") == list(range(1, 41))
     assert server.connections > 2
+
+
+async def test_a_dead_connection_is_left(node: Node) -> None:
+    async def say_nothing(socket: ServerConnection) -> None:
+        if server.connections == 1:
+            assert json.loads(await socket.recv()) == {"type": "ping"}
+            await socket.wait_closed()
+            raise Goodbye
+
+    server = FickleServer(log_of(1), random.Random(1), say=say_nothing)
+    async with running(server) as url:
+        settings = {"URL": url, "KEY": KEY, "WAY": "silence", "DOCUMENT": ANY}
+        async with Script.run(node, "watch.mjs", **settings) as script:
+            assert await script.steps("state", 3) == ["live", "reconnecting", "live"]
+            assert await script.step("number") == 1
+            await script.over()
+
+
+async def test_who_spent_too_much_comes_back_when_told(node: Node) -> None:
+    limited = {"code": "RATE_LIMITED", "retryAfter": 1}
+    began = time.monotonic()
+
+    async def refuse_once(socket: ServerConnection) -> None:
+        if server.connections == 1:
+            errors = [{"message": "Too much.", "extensions": limited}]
+            await socket.send(json.dumps({"id": "1", "type": "error", "payload": errors}))
+            raise Goodbye
+
+    server = FickleServer(log_of(3), random.Random(1), say=refuse_once)
+    async with running(server) as url:
+        settings = {"URL": url, "KEY": KEY, "WAY": "any", "DOCUMENT": ANY}
+        async with Script.run(node, "watch.mjs", **settings) as script:
+            assert await script.step("numbers") == [1, 2, 3]
+    assert server.connections == 2
+    assert time.monotonic() - began >= 1
 
 
 @pytest.mark.parametrize("code", [1008, 4400, 4401, 4403, 4406, 4409, 4429])

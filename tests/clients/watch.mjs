@@ -1,5 +1,6 @@
 // The example client of docs/examples in different situations; each step is told as a line of JSON.
 import { once } from 'node:events';
+import { mock } from 'node:test';
 import { GraphQLError, luthier } from '../../docs/examples/luthier.ts';
 import { JOB_EVENTS } from '../../docs/examples/events.ts';
 
@@ -25,6 +26,17 @@ const WAYS = {
       numbers.push(stream.number);
     }
     say('numbers', numbers);
+  },
+  async silence() {
+    mock.timers.enable({ apis: ['setInterval'] });
+    const onState = (state) => {
+      say('state', state);
+      // Once for the ping, and once more for want of an answer.
+      if (state === 'live') setTimeout(() => [15_000, 15_000].map((ms) => mock.timers.tick(ms)), 20);
+    };
+    for await (const { stream } of subscribe(document, {}, { after: '0', onState })) {
+      say('number', stream.number);
+    }
   },
   async slow() {
     const seen = [];
