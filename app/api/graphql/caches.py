@@ -38,13 +38,19 @@ class Documents:
         self._max_tokens = max_tokens
         self._known: OrderedDict[str, Known] = OrderedDict()
         self._characters = 0
+        # The last one that was too long to keep: a request asks for its document several times.
+        self._long: tuple[str, Known] | None = None
 
     def __len__(self) -> int:
         return len(self._known)
 
     def get(self, text: str | None) -> Known | None:
-        found = self._known.get(text) if text else None
-        if found is not None and text is not None:
+        if not text:
+            return None
+        if self._long and self._long[0] == text:
+            return self._long[1]
+        found = self._known.get(text)
+        if found is not None:
             self._known.move_to_end(text)
         return found
 
@@ -55,7 +61,8 @@ class Documents:
             document = known.document if known else parse(text, max_tokens=self._max_tokens)
         except GraphQLError:
             return None
-        self.put(text, document)
+        if known is None:
+            self.put(text, document)
         for node in document.definitions:
             if isinstance(node, OperationDefinitionNode) and (
                 name is None or (node.name and node.name.value == name)
@@ -64,7 +71,10 @@ class Documents:
         return None
 
     def put(self, text: str, document: DocumentNode) -> None:
-        if len(text) > _LONGEST or text in self._known:
+        if text in self._known:
+            return
+        if len(text) > _LONGEST:
+            self._long = (text, Known(document))
             return
         self._known[text] = Known(document)
         self._characters += len(text)
