@@ -4,9 +4,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from graphql import parse
 
+from app.api.graphql.caches import Known
 from app.api.graphql.guard import Guard
 from app.api.limits import EACH, Places, RateLimited, Rates
+from app.cli import documents
 from app.core.database import Database
 from app.core.errors import Limited
 from app.core.settings import Settings
@@ -63,6 +66,14 @@ async def test_an_answer_says_what_it_took_and_what_is_left(spender: Api) -> Non
             1 + 2 * (1 + 1 + 20 * 2),
         ),
         ('{ nodes(ids: ["a", "b", "c"]) { id } }', 3),
+        ("{ jobs(last: 7) { nodes { id } } }", 1 + 7),
+        ("{ datasets { nodes { versions { id } } } }", 1 + 20 * (1 + 200)),
+        ("{ apiKeys { id } }", 20),
+        (
+            'query ($p: Int! = 100) { compareJobs(ids: ["a", "b"], maxPoints: $p) { jobs { id }'
+            " curves { series { points { value } } } } }",
+            1 + 2 * 5 * (1 + 10 * (1 + 1 + 20)),
+        ),
         ("{ a: viewer { role } b: viewer { role } ... { c: viewer { role } } }", 3),
         ('mutation { cancelJob(input: {id: "x"}) { job { id } } }', 10 + 2),
     ],
@@ -90,6 +101,23 @@ async def test_a_page_size_in_a_variable_counts_as_it_is(
     query = f"query ({declared}) {{ jobs(first: $n) {{ nodes {{ id }} }} }}"
     for _ in range(2):
         assert (await cost(api, query, **variables))["requested"] == EACH + 1 + size
+
+
+def _documents() -> list[Any]:
+    texts = {
+        name: text for name, text in vars(documents).items() if name.isupper() and name[0] != "_"
+    }
+    return [pytest.param(t, id=n) for n, t in texts.items() if isinstance(t, str)]
+
+
+@pytest.mark.parametrize("query", _documents())
+async def test_the_command_lines_documents_cost_little(
+    live: Server, settings: Settings, query: str
+) -> None:
+    variables = {"first": 50, "ids": ["a"] * 5}
+    known = Known(parse(query))
+    cost = Guard(settings).cost(live.engine.schema._schema, known, variables, None)
+    assert cost < settings.graphql_max_cost / 2
 
 
 async def test_only_the_named_operation_is_paid_for(api: Api) -> None:

@@ -199,13 +199,12 @@ class _Walk:
         if weight:
             size = self._variables.size(weight, node)
             each = found.cost + bool(node.selection_set)
-            found.cost, found.paged = (
-                (each + size * found.paged, 0)
-                if weight.page
-                else (0, each)
-                if weight.in_page
-                else (size * each + weight.extra, 0)
-            )
+            if weight.in_page:
+                found.cost, found.paged = 0, size * each
+            elif weight.page:
+                found.cost, found.paged = each + size * found.paged, 0
+            else:
+                found.cost, found.paged = size * each + weight.extra, 0
         found.depth += 1
         if name in _INTROSPECTION:
             if not self._introspection:

@@ -1,7 +1,7 @@
 """How many objects a field is taken to give, by what the schema says of it.
 
 An argument that sizes a list says so itself: as it is written, in a variable, or by its default. A
-page (what a field with `first` gives) is one object; its size multiplies the lists in it, such as
+page (one object that a sized field gives) counts once; its size multiplies the lists in it, such as
 `nodes`. A list that nothing sizes counts as a page of the usual length.
 """
 
@@ -28,21 +28,28 @@ from graphql import (
 
 from app.core.paging import DEFAULT, MOST
 
-_FIRST = "first"
-_SIZES = (_FIRST, "last", "maxPoints", "ids")
-_LONG = {("Dataset", "versions"): MOST}
+_ROWS = ("first", "last")  # one of the two counts
+_POINTS = "maxPoints"
+_SIZES = (*_ROWS, _POINTS, "ids")
+# Lists of which more is known: none says how long it is, and in a comparison each job has a series.
+_LENGTHS = {
+    ("Dataset", "versions"): MOST,
+    ("JobComparison", "curves"): 10,
+    ("ComparedCurve", "series"): 1,
+}
 _MUTATION = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Weight:
     """Of one field. `of` is what it gives; `page`: its size counts for the lists in it; `in_page`:
-    it is such a list; `sizes`: each sizing argument with its default; `size`: without any."""
+    it is such a list; `sizes`: each sizing argument with its default and what that is counted in;
+    `size`: without any."""
 
     of: GraphQLNamedType
     page: bool = False
     in_page: bool = False
-    sizes: tuple[tuple[str, int], ...] = ()
+    sizes: tuple[tuple[str, int, int], ...] = ()
     size: int = 1
     extra: int = 0
 
@@ -71,18 +78,25 @@ class Weights:
         of = get_named_type(field.type)
         mutation = self.schema.mutation_type
         extra = _MUTATION if mutation and kind == mutation.name else 0
+        page = _gives_page(field)
+        # In a page, the points lie in lists of which each counts as long as usual already.
+        units = {_POINTS: DEFAULT} if page else {}
         sizes = tuple(
-            (given, argument.default_value if type(argument.default_value) is int else DEFAULT)
+            (
+                given,
+                argument.default_value if type(argument.default_value) is int else DEFAULT,
+                units.get(given, 1),
+            )
             for given, argument in field.args.items()
             if given in _SIZES
         )
         if sizes:
-            return Weight(of, _gives_page(field), sizes=sizes, extra=extra)
+            return Weight(of, page, sizes=sizes, extra=extra)
         if not _is_list(field) or is_leaf_type(of):
             return Weight(of, extra=extra)
         if in_page:
-            return Weight(of, in_page=True)
-        return Weight(of, size=_LONG.get((kind, name), DEFAULT), extra=extra)
+            return Weight(of, in_page=True, size=_LENGTHS.get((kind, name), 1))
+        return Weight(of, size=_LENGTHS.get((kind, name), DEFAULT), extra=extra)
 
 
 def _is_list(field: GraphQLField) -> bool:
@@ -91,7 +105,7 @@ def _is_list(field: GraphQLField) -> bool:
 
 
 def _gives_page(field: GraphQLField) -> bool:
-    return _FIRST in field.args and not _is_list(field)
+    return not _is_list(field) and any(name in field.args for name in _SIZES)
 
 
 class Variables:
@@ -110,10 +124,14 @@ class Variables:
         if not weight.sizes:
             return weight.size
         written = {argument.name.value: argument.value for argument in node.arguments or ()}
-        sizes = [
-            self._value(written[name], default) for name, default in weight.sizes if name in written
-        ]
-        return max(sizes) if sizes else weight.sizes[0][1]
+        rows, size = 0, 1
+        for name, default, unit in weight.sizes:
+            asked = self._value(written[name], default) if name in written else default
+            if name not in _ROWS:
+                size *= max(1, asked // unit)
+            elif name in written or not rows:
+                rows = asked
+        return size * max(1, rows)
 
     def _value(self, written: Any, default: int) -> int:
         if isinstance(written, VariableNode):
