@@ -104,8 +104,13 @@ class JobRecord:
     async def succeed(self, order: WorkOrder, said: report.Finished) -> None:
         claim, shop = self._claim, self._shop
 
+        gone: set[str] = set()  # kept over repeated tries: the first may have been committed
+
         async def write() -> None:
             async with shop.database.transaction(claim.org_id) as session:
+                gone.update(
+                    await progress.prune_checkpoints(session, claim, shop.settings.checkpoints_kept)
+                )
                 content = await results.metrics_csv(session, claim.subject_id)
                 stored = await shop.store.put(claim.org_id, files.one_chunk(content), len(content))
                 file = await files.add_result(
@@ -126,8 +131,6 @@ class JobRecord:
                 )
 
         await self._lease.insist(write)
-        async with shop.database.transaction(claim.org_id) as session:
-            gone = await progress.prune_checkpoints(session, claim, shop.settings.checkpoints_kept)
         for path in gone:
             shutil.rmtree(shop.settings.data_dir / path, ignore_errors=True)
 
