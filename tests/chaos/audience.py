@@ -33,9 +33,7 @@ class Viewer:
     def __init__(self, seat: Seat, folder: Path, plan: dict[str, Any]) -> None:
         self.seat, self._folder = seat, folder
         self._key = plan["key"]
-        self._addresses = plan[
-            "asgi_addresses" if seat.transport is Transport.ASGI_SOCKET else "addresses"
-        ]
+        self._addresses = plan["addresses"][seat.transport]
         self._joins_at = plan["began"] + seat.late * plan["seconds"]
         self._sobers_at = plan["began"] + plan["seconds"]
         self.book = Book(folder / f"{seat.name}.jsonl", seat.after)

@@ -3,14 +3,15 @@
 import asyncio
 import contextlib
 import random
-import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import asyncpg
+import psutil
 
 from app.core.database import CONNECTION_ERRORS
 from tests.chaos.stage import Program, Stage
+from tests.events.redis_server import RedisServer
 
 _OURS = ("luthier_app", "luthier_worker")
 _LISTENERS = (
@@ -28,10 +29,18 @@ Fault = Callable[[], Awaitable[int]]
 class Nemesis:
     """`done` counts what it did, by kind."""
 
-    def __init__(self, stage: Stage, writer: Program, audience: list[Program], seed: int) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        writer: Program,
+        audience: list[Program],
+        seed: int,
+        redis: RedisServer | None,
+    ) -> None:
         self._stage, self._writer, self._audience = stage, writer, audience
         self._dice = random.Random(f"nemesis {seed}")
         self.done: Counter[str] = Counter()
+        self._redis_is_down = False
         # What, and how often beside the others.
         self._faults: dict[str, tuple[Fault, float]] = {
             "doorbell connections cut": (self._cut_listeners, 3),
@@ -42,9 +51,9 @@ class Nemesis:
             "viewers' processes killed": (self._kill_audience, 1),
             "writers killed": (self._kill_writer, 0.5),
         }
-
-    def add(self, name: str, fault: Fault, weight: float) -> None:
-        self._faults[name] = (fault, weight)
+        if redis is not None:
+            del self._faults["doorbell connections cut"]
+            self._faults["Redis killed"] = (lambda: self._kill_redis(redis), 3)
 
     async def rage(self, seconds: float) -> None:
         """Each kind at least once if there is time, then at random. Afterwards everything runs."""
@@ -82,7 +91,13 @@ class Nemesis:
         return 0  # it is dead already
 
     async def _kill_api(self) -> int:
-        return await self._bounce(self._dice.choice(self._stage.apis), self._dice.uniform(0, 1.5))
+        if self._dice.random() < 1 / 3:
+            return await self._bounce(self._stage.asgi, self._dice.uniform(0, 1.5))
+        kept = self._stage.kept()
+        with contextlib.suppress(IndexError, psutil.NoSuchProcess):  # its keeper starts it again
+            self._dice.choice(kept).kill()
+            return 1
+        return 0
 
     async def _kill_audience(self) -> int:
         return await self._bounce(self._dice.choice(self._audience), self._dice.uniform(0, 1))
@@ -99,16 +114,26 @@ class Nemesis:
         return 1
 
     async def _freeze_api(self) -> int:
-        api = self._dice.choice(self._stage.apis)
-        if not api.runs:
-            return 0
-        api.send(signal.SIGSTOP)
-        await asyncio.sleep(2)
-        api.send(signal.SIGCONT)
-        return 1
+        with contextlib.suppress(psutil.NoSuchProcess):
+            api = self._dice.choice([*self._stage.kept(), psutil.Process(self._stage.asgi.pid)])
+            api.suspend()
+            await asyncio.sleep(2)
+            api.resume()
+            return 1
+        return 0
 
     async def _kill_postgres(self) -> int:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             self._stage.kill_postgres()
             return 1
         return 0
+
+    async def _kill_redis(self, redis: RedisServer) -> int:
+        if self._redis_is_down:
+            return 0
+        self._redis_is_down = True
+        redis.kill()
+        await asyncio.sleep(self._dice.uniform(0, 4))
+        await asyncio.to_thread(redis.start)
+        self._redis_is_down = False
+        return 1

@@ -18,6 +18,7 @@ from tests.chaos.customer import Customer
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.seats import Seat, Transport
 from tests.chaos.stage import Stage, stage
+from tests.events.redis_server import RedisServer
 
 _HOUSES = 2
 _JOBS = 4
@@ -45,20 +46,21 @@ class Campaign:
         return Campaign(float(os.environ.get("LUTHIER_CHAOS_SECONDS") or seconds), seed, times)
 
 
-async def play(campaign: Campaign, folder: Path) -> list[str]:
-    """Everything that went wrong."""
-    async with stage(folder) as found:
-        for name in ("api-a", "api-b"):
-            found.add_api(name)
-        await found.ready()
-        return await _Round(campaign, found).play()
+async def play(campaign: Campaign, folder: Path, redis: RedisServer | None = None) -> list[str]:
+    """Everything that went wrong. The rings travel through `redis`, or else the database."""
+    env = {"LUTHIER_BROADCAST_URL": redis.url} if redis else {}
+    async with stage(folder, **env) as found:
+        return await _Round(campaign, found, redis).play()
 
 
 class _Round:
-    def __init__(self, campaign: Campaign, stage: Stage) -> None:
+    def __init__(self, campaign: Campaign, stage: Stage, redis: RedisServer | None) -> None:
         self._campaign, self._stage, self._folder = campaign, stage, stage.folder
+        self._redis = redis
         self._dice = random.Random(f"round {campaign.seed}")
-        self._customer = Customer(stage.addresses, stage.key, random.Random(campaign.seed))
+        self._customer = Customer(
+            [stage.address, stage.asgi_address], stage.key, random.Random(campaign.seed)
+        )
         self._seats: list[Seat] = []
         self._faults: list[str] = []
 
@@ -77,7 +79,7 @@ class _Round:
             self._stage.program(f"audience-{n}", "tests.chaos.audience", folder, str(n))
             for n in range(_HOUSES)
         ]
-        nemesis = Nemesis(self._stage, writer, audience, self._campaign.seed)
+        nemesis = Nemesis(self._stage, writer, audience, self._campaign.seed, self._redis)
         await self._during(nemesis.rage(self._campaign.seconds))
         await self._stage.ready()
         (self._folder / "finish").touch()
@@ -110,6 +112,7 @@ class _Round:
             self._faults.append(f"{name} did not come to its end within {within:.0f} s")
 
     def _plan(self, jobs: list[str], org_id: str) -> dict[str, object]:
+        direct, asgi = self._stage.address, self._stage.asgi_address
         return {
             "seed": self._campaign.seed,
             "seconds": self._campaign.seconds,
@@ -117,8 +120,13 @@ class _Round:
             "key": self._stage.key,
             "org_id": org_id,
             "jobs": jobs,
-            "addresses": self._stage.addresses,
-            "asgi_addresses": self._stage.asgi_addresses,
+            "addresses": {
+                Transport.SOCKET: [direct],
+                Transport.ASGI_SOCKET: [asgi],
+                Transport.EVENTS: [direct, asgi],
+                Transport.PARTS: [direct, asgi],
+                Transport.CLIENT: [direct, asgi],
+            },
             "houses": [[asdict(seat) for seat in self._seats[n::_HOUSES]] for n in range(_HOUSES)],
         }
 

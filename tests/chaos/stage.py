@@ -1,5 +1,5 @@
-"""The processes of a round: its own Postgres, two API processes, the writer, the audience. Each can
-be killed without warning, and comes back."""
+"""The processes of a round: its own Postgres, `luthier serve` with two API processes on one port,
+one more on the plain ASGI path, the writer, the audience. Each can be killed, and comes back."""
 
 import asyncio
 import contextlib
@@ -14,12 +14,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
+import psutil
 
 from app.cli import processes
 from app.core.postgres import EmbeddedPostgres
 from app.core.settings import Settings
 
-LEASE_SECONDS = 4
+_LEASE_SECONDS = 4
 
 
 class Program:
@@ -36,6 +37,10 @@ class Program:
     def runs(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid if self._process is not None else 0
+
     def start(self) -> None:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -50,10 +55,6 @@ class Program:
             self._process.wait()
             self._process = None
 
-    def send(self, number: signal.Signals) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(number)
-
     async def ended(self, within: float) -> bool:
         """Whether it has ended by itself in time."""
         with contextlib.suppress(TimeoutError):
@@ -67,17 +68,18 @@ class Program:
         if self._process is not None and (status := self._process.poll()):
             self.broke.append(status)
 
-    def log(self) -> str:
-        return self._log.read_text(errors="replace") if self._log.exists() else ""
-
 
 class Stage:
-    def __init__(self, folder: Path, postgres: EmbeddedPostgres, key: str) -> None:
-        self.folder, self.postgres, self.key = folder, postgres, key
+    def __init__(
+        self, folder: Path, postgres: EmbeddedPostgres, key: str, env: dict[str, str]
+    ) -> None:
+        self.folder, self.postgres, self.key, self._env = folder, postgres, key, env
         self.programs: list[Program] = []
-        self.apis: list[Program] = []
-        self.addresses: list[str] = []
-        self.asgi_addresses: list[str] = []
+        port, asgi_port = _free_port(), _free_port()
+        self.address, self.asgi_address = (f"http://127.0.0.1:{n}" for n in (port, asgi_port))
+        serve = ("app.cli.main", "serve", "--processes", "2")
+        self._keeper = self.program("luthier", *serve, LUTHIER_PORT=str(port))
+        self.asgi = self.program("asgi", "tests.chaos.serve", str(asgi_port))
 
     def program(self, name: str, *arguments: str, **more: str) -> Program:
         """One more process, started."""
@@ -85,24 +87,32 @@ class Stage:
             "LUTHIER_DATA_DIR": str(self.folder),
             "LUTHIER_DATABASE_URL": self.postgres.url,
             "LUTHIER_DATABASE_POOL": "6",
-            "LUTHIER_LEASE_SECONDS": str(LEASE_SECONDS),
+            "LUTHIER_LEASE_SECONDS": str(_LEASE_SECONDS),
             "LUTHIER_LOG_LEVEL": "warning",
         }
-        found = Program(name, list(arguments), env | more, self.folder)
+        found = Program(name, list(arguments), env | self._env | more, self.folder)
         self.programs.append(found)
         found.start()
         return found
 
-    def add_api(self, name: str) -> None:
-        port, asgi_port = _free_port(), _free_port()
-        self.addresses.append(f"http://127.0.0.1:{port}")
-        self.asgi_addresses.append(f"http://127.0.0.1:{asgi_port}")
-        self.apis.append(self.program(name, "tests.chaos.serve", str(port), str(asgi_port)))
+    def kept(self) -> list[psutil.Process]:
+        """The two API processes that share a port, as far as they live."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return psutil.Process(self._keeper.pid).children()
+        return []
+
+    def end(self) -> None:
+        kept = self.kept()
+        for program in self.programs:
+            program.kill()
+        for process in kept:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
     async def ready(self) -> None:
-        """Once both API processes answer, and so does their database."""
+        """Once the APIs answer, and so does their database."""
         async with asyncio.timeout(60), httpx.AsyncClient(trust_env=False) as client:
-            for address in [*self.addresses, *self.asgi_addresses]:
+            for address in (self.address, self.asgi_address):
                 while True:
                     with contextlib.suppress(httpx.TransportError):
                         if (await client.get(f"{address}/readyz")).status_code == 200:
@@ -116,18 +126,18 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(folder: Path) -> AsyncIterator[Stage]:
+async def stage(folder: Path, **env: str) -> AsyncIterator[Stage]:
+    """`env`: settings of all processes."""
     postgres = EmbeddedPostgres(folder)
     await asyncio.to_thread(postgres.start)
     try:
-        settings = Settings(data_dir=folder, _env_file=None)
-        await processes.prepare(settings, postgres.url)
-        found = Stage(folder, postgres, (folder / "owner-key").read_text().strip())
+        await processes.prepare(Settings(data_dir=folder, _env_file=None), postgres.url)
+        found = Stage(folder, postgres, (folder / "owner-key").read_text().strip(), env)
         try:
+            await found.ready()
             yield found
         finally:
-            for program in found.programs:
-                program.kill()
+            found.end()
     finally:
         await asyncio.to_thread(postgres.stop)
 

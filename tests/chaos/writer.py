@@ -35,6 +35,7 @@ from app.files.store import FolderStore
 from app.jobs.progress import WorkOrder
 from app.jobs.states import JobStatus, RequestedAction
 from app.training import report
+from app.worker import hardware
 from app.worker.lease import Lease
 from app.worker.record import JobRecord, Workshop, newest_of
 
@@ -207,7 +208,7 @@ class Crew:
         self._doorbell = Doorbell(bell.get_secret_value() if bell else url)
         database.after_commit = self._doorbell.ring
         store = FolderStore(settings.data_dir / "files")
-        self.shop = Workshop(settings, database, store, BaseModels(settings))
+        self.shop = Workshop(settings, database, store, BaseModels(settings), hardware.describe())
         self._epochs: dict[str, int] = {}
         self._runs: set[asyncio.Task[None]] = set()
         self._id = ids.new(ids.WORKER)
