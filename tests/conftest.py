@@ -11,6 +11,7 @@ import pytest
 import uvicorn
 
 from app.api.graphql.live.direct import LiveProtocol
+from app.api.protocol import HttpProtocol
 from app.core import migrations
 from app.core.database import Database
 from app.core.postgres import EmbeddedPostgres
@@ -90,6 +91,7 @@ async def server(settings: Settings, database_url: str) -> AsyncIterator[str]:
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
         create_app(settings, database_url),
+        http=HttpProtocol,
         ws=LiveProtocol,
         ws_max_size=settings.max_body_bytes,
         log_config=None,

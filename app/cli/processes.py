@@ -13,6 +13,7 @@ import uvicorn
 
 from app.accounts import service as accounts
 from app.api.graphql.live.direct import LiveProtocol
+from app.api.protocol import HttpProtocol
 from app.api.server import Server
 from app.cli.keeper import Keeper, Part
 from app.core import migrations
@@ -108,7 +109,7 @@ def serve(settings: Settings, url: str, listener: socket.socket | None = None) -
     config = uvicorn.Config(
         create_app(settings, url),
         loop="uvloop",
-        http="httptools",
+        http=HttpProtocol,
         ws=LiveProtocol,
         ws_max_size=settings.max_body_bytes,
         ws_per_message_deflate=False,

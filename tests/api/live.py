@@ -13,6 +13,7 @@ from starlette.routing import WebSocketRoute
 from app.api.graphql.live.direct import LiveProtocol
 from app.api.graphql.live.engine import Live
 from app.api.graphql.view import GraphQLDoor
+from app.api.protocol import HttpProtocol, WebSocketProtocol
 from app.core import clock
 from app.core.database import Database
 from app.core.settings import Settings
@@ -60,7 +61,8 @@ async def serving(
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
         app,
-        ws=LiveProtocol if path == "direct" else "websockets-sansio",
+        http=HttpProtocol,
+        ws=LiveProtocol if path == "direct" else WebSocketProtocol,
         log_config=None,
         lifespan="on",
     )

@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 import asyncpg
@@ -27,6 +28,7 @@ from tests.api.live import (
     serving,
     watched,
 )
+from tests.api.streams import MULTIPART, SSE, results
 from tests.events.tools import seeded, until
 from tests.jobs.rows import Rows
 from tests.support import Api, Socket, Tenant, key_with
@@ -38,7 +40,9 @@ WRITTEN_IN = """subscription ($j: ID!) {
   jobEvents(jobId: $j, after: "%s") { cursor } }"""
 
 
-async def _viewer(viewer: Api, story: Story, kind: str, chance: random.Random) -> list[int]:
+async def _viewer(
+    viewer: Api, story: Story, kind: str, over: str, chance: random.Random
+) -> list[int]:
     """Joins somewhere in the middle and reconnects again and again, until the stream completes.
 
     The numbers it got; for metrics those of the points."""
@@ -55,9 +59,9 @@ async def _viewer(viewer: Api, story: Story, kind: str, chance: random.Random) -
             query = METRICS
         elif kind == "written in":
             query, variables = WRITTEN_IN % cursor, {"j": story.id}
-        async with viewer.socket() as socket:
-            await ask(socket, "1", query, variables=variables)
-            async for result in socket.results():
+        source = _SOURCES[over](viewer, chance, query, variables)
+        async with aclosing(source) as results:
+            async for result in results:
                 [found] = result.values()
                 cursor = found["cursor"]
                 got += [p["step"] for p in found.get("points", [])] or [place(cursor)]
@@ -65,10 +69,38 @@ async def _viewer(viewer: Api, story: Story, kind: str, chance: random.Random) -
                     break
             else:
                 return got
+
+
+async def _of_socket(
+    viewer: Api, chance: random.Random, query: str, variables: dict[str, Any]
+) -> AsyncGenerator[dict[str, Any], None]:
+    async with viewer.socket() as socket:
+        await ask(socket, "1", query, variables=variables)
+        try:
+            async for result in socket.results():
+                yield result
+        finally:
             if chance.random() < 0.5:
                 drop(socket)
             elif chance.random() < 0.5:
                 await socket.send(id="1", type="complete")
+
+
+def _of_events(
+    viewer: Api, chance: random.Random, query: str, variables: dict[str, Any]
+) -> AsyncGenerator[dict[str, Any], None]:
+    """As a browser that reconnects asks: with the old variables, and the last id beside them."""
+    headers = SSE | {"last-event-id": variables["a"]} if "a" in variables else SSE
+    return results(viewer, headers, query, **variables | ({"a": "0"} if "a" in variables else {}))
+
+
+def _of_parts(
+    viewer: Api, chance: random.Random, query: str, variables: dict[str, Any]
+) -> AsyncGenerator[dict[str, Any], None]:
+    return results(viewer, MULTIPART, query, **variables)
+
+
+_SOURCES = {"socket": _of_socket, "events": _of_events, "parts": _of_parts}
 
 
 async def test_two_hundred_viewers_get_each_event_once_in_order(
@@ -94,7 +126,11 @@ async def test_two_hundred_viewers_get_each_event_once_in_order(
 
     kinds = ["events"] * 5 + ["other", "messages", "metrics", "metrics", "written in"]
     chosen = [kinds[n % len(kinds)] for n in range(200)]
-    viewers = [_viewer(viewer, story, k, random.Random(chance.random())) for k in chosen]
+    over = ["socket", "socket", "socket", "events", "parts"]
+    viewers = [
+        _viewer(viewer, story, kind, chance.choice(over), random.Random(chance.random()))
+        for kind in chosen
+    ]
     seen: list[list[int]]
     async with asyncio.timeout(55):
         working = asyncio.create_task(work())
@@ -110,7 +146,9 @@ async def test_two_hundred_viewers_get_each_event_once_in_order(
     await until(lambda: not live.engine.connections)
 
 
-async def test_the_same_question_is_executed_once(live: Server, viewer: Api, story: Story) -> None:
+async def test_the_same_question_is_executed_once_whatever_the_transport(
+    live: Server, viewer: Api, story: Story
+) -> None:
     async with viewer.socket() as one, viewer.socket() as two, viewer.socket() as three:
         for socket, after in ((one, "0"), (two, None), (three, "s3")):
             await ask(socket, "x", EVENTS, variables={"j": story.id, "a": after})
@@ -120,13 +158,19 @@ async def test_the_same_question_is_executed_once(live: Server, viewer: Api, sto
                 assert len(await gather(one.results(), "jobEvents", 5)) == 5
         missed = await gather(three.results(), "jobEvents", 2)
         assert [place(event["cursor"]) for event in missed] == [4, 5]
-        await until(lambda: len(live.engine.executions) == 1)
-        [group] = live.engine.groups.values()
-        assert len(group.members) == 3
+        asked = {"j": story.id, "a": "s5"}
+        by_events, by_parts = (
+            asyncio.create_task(gather(results(viewer, headers, EVENTS, **asked), "jobEvents", 1))
+            for headers in (SSE, MULTIPART)
+        )
+        await until(lambda: [len(e.members) for e in live.engine.executions] == [5])
+        assert len(live.engine.groups) == 1
         await story.say()
         for socket in (one, two, three):
             [event] = await gather(socket.results(), "jobEvents", 1)
             assert place(event["cursor"]) == 6
+        for found in await asyncio.gather(by_events, by_parts):
+            assert place(found[0]["cursor"]) == 6
 
 
 @pytest.mark.parametrize("query", [EVENTS, METRICS, CHANGES])

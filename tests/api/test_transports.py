@@ -5,11 +5,8 @@ import gc
 import re
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
-import httpx
 import orjson
 import pytest
 import uvicorn
@@ -21,43 +18,11 @@ from app.jobs.states import JobStatus
 from app.main import create_app
 from tests.api import live as servers
 from tests.api.live import EVENTS, METRICS, Story, watched
+from tests.api.streams import MULTIPART, SSE, Event, events, stream
 from tests.events.tools import until
 from tests.support import Api, Tenant
 
-SSE = {"accept": "text/event-stream"}
-MULTIPART = {"accept": "multipart/mixed;boundary=graphql;subscriptionSpec=1.0,application/json"}
 PLAIN = 'subscription { jobEvents(jobId: "%s"%s) { type } }'
-
-
-@dataclass(frozen=True)
-class Event:
-    kind: str
-    data: Any
-    id: str | None
-
-
-@asynccontextmanager
-async def stream(
-    api: Api, headers: dict[str, str], query: str, **variables: Any
-) -> AsyncIterator[httpx.Response]:
-    body = {"query": query, "variables": variables}
-    async with api.http.stream("POST", "/graphql", json=body, headers=headers) as response:
-        assert response.status_code == 200, await response.aread()
-        yield response
-
-
-async def events(response: httpx.Response) -> AsyncIterator[Event]:
-    """As a browser reads them; comments are passed over."""
-    found: dict[str, str] = {}
-    async for line in response.aiter_lines():
-        if not line:
-            if "data" in found:
-                data = orjson.loads(found["data"]) if found["data"] else None
-                yield Event(found["event"], data, found.get("id"))
-            found = {}
-        elif not line.startswith(":"):
-            name, _, value = line.partition(": ")
-            found[name] = value
 
 
 async def some(source: AsyncIterator[Event], count: int) -> list[Event]:

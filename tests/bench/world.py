@@ -18,6 +18,7 @@ import psutil
 import uvicorn
 
 from app.api.graphql.live.direct import LiveProtocol
+from app.api.protocol import HttpProtocol, WebSocketProtocol
 from app.api.server import Server
 from app.cli import processes
 from app.core.database import Database
@@ -153,8 +154,8 @@ def serve(path: str) -> None:
         create_app(settings, os.environ["LUTHIER_DATABASE_URL"]),
         port=PORT,
         loop="uvloop",
-        http="httptools",
-        ws=LiveProtocol if path == "direct" else "websockets-sansio",
+        http=HttpProtocol,
+        ws=LiveProtocol if path == "direct" else WebSocketProtocol,
         ws_max_size=settings.max_body_bytes,
         ws_per_message_deflate=False,
         access_log=False,

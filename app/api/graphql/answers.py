@@ -28,6 +28,11 @@ _ALWAYS_400 = "OPERATION_RESOLUTION_FAILURE"
 class TookTooLong(Unavailable):
     code = "TIMEOUT"
 
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"This took longer than {seconds:g} seconds and was ended. Ask for less at once."
+        )
+
 
 class Answer:
     """The one answer to a request; `begun` once its head may have been sent."""

@@ -52,7 +52,6 @@ class Context:
     services: Services
     request_id: str
     signed_in: Actor | None = None
-    key: str | None = field(default=None, repr=False)
     live: Channel = field(default_factory=Channel)
     jobs: "DataLoader[str, JobNow | None]" = field(init=False)
     heads: "DataLoader[str, Head]" = field(init=False)

@@ -6,26 +6,23 @@ that is taken from it.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
-from strawberry.schema import Schema
 from strawberry.schema.exceptions import CannotGetOperationTypeError
-from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
 
 from app.api import authentication
 from app.api.body import bounded
-from app.api.graphql.answers import Answer, TookTooLong, of_app_error, of_bug, payload_of
+from app.api.graphql.answers import Answer, TookTooLong, of_app_error, of_bug
 from app.api.graphql.caches import Documents
-from app.api.graphql.context import Context, Services
+from app.api.graphql.context import Context
+from app.api.graphql.live.engine import Live
+from app.api.graphql.live.plans import Request
+from app.api.graphql.live.streaming import Streaming
 from app.api.graphql.negotiation import JSON, RESPONSE_JSON, Accepted, Stream, negotiate
 from app.api.graphql.requests import Asked, Gone, Refused, asked
-from app.api.graphql.resume import resumable
-from app.api.graphql.transports import TRANSPORTS, Payload, Streaming
-from app.api.key_watch import KeyWatch
+from app.api.graphql.transports import TRANSPORTS
 from app.api.limits import EACH
 from app.core.errors import AppError, Unavailable
 
@@ -39,19 +36,9 @@ _NEEDS_STREAM = (
 class HttpDoor:
     """`/graphql` over HTTP."""
 
-    def __init__(
-        self, services: Services, key_watch: KeyWatch, schema: Schema, documents: Documents
-    ) -> None:
-        self._services, self._key_watch = services, key_watch
-        self._schema, self._documents = schema, documents
-        self._streams: set[Streaming] = set()
-        self._draining = False
-
-    def drain(self) -> None:
-        """The server stops: end the streams, which would hold it up for ever."""
-        self._draining = True
-        for stream in list(self._streams):
-            stream.end()
+    def __init__(self, live: Live, documents: Documents) -> None:
+        self._live, self._documents = live, documents
+        self._services, self._schema = live.services, live.schema
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = authentication.new_request_id()
@@ -100,7 +87,7 @@ class HttpDoor:
         services.limits.rates.spend(actor.key_id, EACH)
         limit = services.settings.max_body_bytes
         question = await asked(scope, headers, bounded(scope, receive, limit))
-        context = Context(services, answer.request_id, actor, key=key)
+        context = Context(services, answer.request_id, actor)
         kind = self._documents.operation_type(question.query, question.operation_name)
         if kind is OperationType.MUTATION and method == "GET":
             raise Refused(
@@ -141,9 +128,7 @@ class HttpDoor:
             reason = wrong.as_http_error_reason()
             raise Refused(400, "OPERATION_RESOLUTION_FAILURE", reason) from wrong
         except TimeoutError as late:
-            raise TookTooLong(
-                f"This took longer than {seconds:g} seconds and was ended. Ask for less at once."
-            ) from late
+            raise TookTooLong(seconds) from late
         except asyncio.CancelledError:
             if not watch.gone:
                 raise
@@ -161,45 +146,14 @@ class HttpDoor:
     ) -> None:
         if kind is None:
             raise Refused(400, "SUBSCRIPTION_NEEDS_STREAM", _NEEDS_STREAM)
-        if self._draining:
+        if self._live.draining:
             raise Unavailable("This server is stopping. Connect again.")
-        stream = Streaming(TRANSPORTS[kind], receive, answer.send)
         answer.begun = True
-        self._streams.add(stream)
-        key, actor = context.key or "", context.actor
-        self._key_watch.add(key, actor, stream.end)
-        results = self._results(question, context, headers.get("last-event-id"))
-        try:
-            await stream.run(results, answer.headers, answer.shown)
-        finally:
-            self._key_watch.remove(key, stream.end)
-            self._streams.discard(stream)
-
-    async def _results(
-        self,
-        question: Asked,
-        context: Context,
-        last_seen: str | None,
-    ) -> AsyncGenerator[tuple[Payload, str | None], None]:
-        """Each result with its cursor, from after `last_seen` on."""
-        query, variables = question.query, question.variables
-        place = resumable(self._schema._schema, query, question.operation_name)
-        if place:
-            query = place.text_after if last_seen else place.text
-            if last_seen:
-                variables = {**(variables or {}), place.variable: last_seen}
-        results = await self._schema.stream(
-            query,
-            variable_values=variables,
-            context_value=context,
-            operation_name=question.operation_name,
-            operation_extensions=question.extensions,
-        )
-        async with aclosing(results):
-            async for result in results:
-                assert isinstance(result, ExecutionResult)  # noqa: S101 - @defer is off
-                cursor = place.take_cursor(result.data) if place else None
-                yield payload_of(result), cursor
+        stream = Streaming(self._live, TRANSPORTS[kind], answer.request_id)
+        stream.admit(authentication.key_of_headers(headers) or "", context.actor)
+        request = Request(question.query, question.variables, question.operation_name)
+        stream.begin(request, headers.get("last-event-id"), answer.headers)
+        await stream.run(receive, answer.send)
 
 
 class _Watch:

@@ -25,9 +25,9 @@ class GraphQLDoor:
         documents = Documents(settings.graphql_max_tokens)
         extensions = [guarded(settings, documents), cached(documents)]
         schema = build(extensions, suggestions=settings.suggestions)
-        self._http = HttpDoor(services, self._key_watch, schema, documents)
         origins = normalize_allowed_origins(settings.allowed_origins)
         self.live = Live(services, self._key_watch, schema, documents, origins)
+        self._http = HttpDoor(self.live, documents)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -41,7 +41,7 @@ class GraphQLDoor:
 
     def drain(self) -> None:
         """The server stops: what streams ends."""
-        self._http.drain()
+        self.live.drain()
 
     def stop(self) -> None:
         self._key_watch.stop()

@@ -10,15 +10,15 @@ import logging
 from typing import Any, cast
 
 from uvicorn import Config
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 
 from app.api.graphql.live import frames
-from app.api.graphql.live.connection import Connection
 from app.api.graphql.live.engine import Live
 from app.api.graphql.live.frames import Broken, Reader
 from app.api.graphql.live.handshake import accepted
+from app.api.graphql.live.socket import Socket
 from app.api.graphql.live.wire import FEW_WAITING, MOST_REASON, MOST_WAITING
+from app.api.protocol import WebSocketProtocol
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,6 @@ class LiveProtocol(asyncio.Protocol):
 
     __slots__ = (
         "_closing",
-        "_connection",
         "_heard",
         "_live",
         "_long",
@@ -38,6 +37,7 @@ class LiveProtocol(asyncio.Protocol):
         "_reader",
         "_share",
         "_siblings",
+        "_socket",
         "_timer",
         "_transport",
         "full",
@@ -53,8 +53,8 @@ class LiveProtocol(asyncio.Protocol):
         self._made_for: tuple[Any, ...] | None = (config, server_state, app_state)
         self._siblings: set[Any] = server_state.connections
         self._live: Live | None = app_state.get("live")
-        self._long: WebSocketsSansIOProtocol | None = None
-        self._connection: Connection | None = None
+        self._long: WebSocketProtocol | None = None
+        self._socket: Socket | None = None
         self._reader: Reader | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport
@@ -88,8 +88,8 @@ class LiveProtocol(asyncio.Protocol):
         if self._timer:
             self._timer.cancel()
         self._siblings.discard(self)
-        if self._connection:
-            self._connection.lost()
+        if self._socket:
+            self._socket.lost()
             if self._live:
                 self._live.pulse.remove(self, self._share)
 
@@ -97,22 +97,22 @@ class LiveProtocol(asyncio.Protocol):
         if self._long:
             self._long.pause_writing()
         self.full = True
-        if self._connection and not self._closing:
+        if self._socket and not self._closing:
             self._transport.pause_reading()  # one who does not listen is not heard
-            self._connection.filled()
+            self._socket.filled()
 
     def resume_writing(self) -> None:
         if self._long:
             self._long.resume_writing()
         self.full = False
-        if self._connection and not self._closing:
+        if self._socket and not self._closing:
             self._transport.resume_reading()
-            self._connection.drained()
+            self._socket.drained()
 
     def shutdown(self) -> None:
         """The server stops. Clients come back, with their cursors, to whoever follows it."""
-        if self._connection and not self._closing:
-            self._connection.close(1012, "Service Restart")
+        if self._socket and not self._closing:
+            self._socket.close(1012, "Service Restart")
         self._transport.close()
 
     def beat(self) -> None:
@@ -127,7 +127,7 @@ class LiveProtocol(asyncio.Protocol):
 
     # What the connection says
 
-    def publish(self, prefix: bytes, payload: bytes) -> bool:
+    def publish(self, prefix: bytes, payload: bytes, position: int | None) -> bool:
         if self.full:
             return False
         size = len(prefix) + len(payload) + 1
@@ -159,7 +159,7 @@ class LiveProtocol(asyncio.Protocol):
         config, state, app_state = self._made_for
         answer = accepted(request, self._live.origins) if self._live else None
         if answer is None or self._live is None:
-            self._long = WebSocketsSansIOProtocol(config, state, app_state)
+            self._long = WebSocketProtocol(config, state, app_state)
             self._long.connection_made(self._transport)
             self._long.data_received(request)
             # uvicorn sets this protocol right after this call: give way to the other one then.
@@ -170,23 +170,23 @@ class LiveProtocol(asyncio.Protocol):
         self._siblings.add(self)
         self._transport.set_write_buffer_limits(MOST_WAITING, FEW_WAITING)
         self._transport.write(answer)
-        self._connection = Connection(self._live, self)
+        self._socket = Socket(self._live, self)
         self._share = self._live.pulse.add(self)
 
     def _hear(self, opcode: int, payload: bytes) -> None:
         if opcode == frames.CLOSE:
             self._hear_close(payload)
-        elif self._closing or self._connection is None:
+        elif self._closing or self._socket is None:
             return
         elif opcode == frames.TEXT:
             try:
-                self._connection.receive(payload)
+                self._socket.receive(payload)
             except UnicodeDecodeError:
-                self._connection.close(1007, "not UTF-8")
+                self._socket.close(1007, "not UTF-8")
         elif opcode == frames.PING:
             self._write(frames.PONG, payload)
         elif opcode == frames.BINARY:
-            self._connection.close(4400, "WebSocket message type must be text")
+            self._socket.close(4400, "WebSocket message type must be text")
 
     def _hear_close(self, payload: bytes) -> None:
         if not self._closing:
@@ -195,15 +195,15 @@ class LiveProtocol(asyncio.Protocol):
             except Broken as broken:
                 self._break(broken)
                 return
-            if self._connection:
-                self._connection.lost()
+            if self._socket:
+                self._socket.lost()
             self._closing = True
             self._write(frames.CLOSE, b"" if code == 1005 else payload[:2])
         self._transport.close()
 
     def _break(self, broken: Broken) -> None:
-        if self._connection and not self._closing:
-            self._connection.close(broken.code, broken.reason)
+        if self._socket and not self._closing:
+            self._socket.close(broken.code, broken.reason)
         self._transport.close()
 
     def _write(self, opcode: int, payload: bytes) -> None:

@@ -35,16 +35,17 @@ class Live:
         self.groups: dict[Hashable, Execution] = {}
         self.executions: set[Execution] = set()
         self.connections: set[Connection] = set()
+        self.draining = False
         self._plans = Plans(documents)
         self.pulse = Pulse()
 
-    def watch(self, viewer: "Viewer") -> bool:
-        """Begin a subscription; False for what is none."""
+    def watch(self, viewer: "Viewer", seen: int | None = None) -> bool:
+        """Begin a subscription, after `seen` whatever its document says; False for what is none."""
         plan = self._plans.of(viewer.request)
         if plan is None:
             return False
         viewer.key = plan.key(viewer.request, viewer.connection.actor)
-        after = plan.after(viewer.request)
+        after = plan.after(viewer.request) if seen is None else seen
         group = self.groups.get(viewer.key) if viewer.key is not None else None
         if group is not None and group.open and after is not None:
             assert group.position is not None  # noqa: S101 - it has been idle
@@ -55,6 +56,7 @@ class Live:
             if after <= group.position and group.reaches(after):
                 group.take(viewer, after)
                 return True
+        viewer.position = seen
         self._run(viewer)
         return True
 
@@ -83,6 +85,12 @@ class Live:
     def known(self, key: str) -> Actor | None:
         """Whom a key that was good a moment ago acts for."""
         return self.services.keys.get(keys.hashed(key, self.services.pepper))
+
+    def drain(self) -> None:
+        """The server stops: what would go on for ever ends."""
+        self.draining = True
+        for connection in list(self.connections):
+            connection.drain()
 
     def stop(self) -> None:
         self.pulse.stop()

@@ -7,6 +7,7 @@ come between the two.
 """
 
 import asyncio
+import random
 from collections import deque
 from collections.abc import Hashable
 from contextlib import aclosing
@@ -20,6 +21,7 @@ from app.api.graphql.answers import payload_of
 from app.api.graphql.errors import present
 from app.api.graphql.live.channel import Channel
 from app.api.graphql.live.plans import Request
+from app.core.errors import Unavailable
 
 if TYPE_CHECKING:
     from app.api.graphql.live.connection import Viewer
@@ -29,6 +31,9 @@ _RECENT = 32  # results kept for those who come back after a short absence
 _RECENT_BYTES = 64 * 1024
 _BREATHE = 256  # messages written before other work of the process gets its turn
 _BREATHE_BYTES = 64 * 1024  # the same for one viewer's bytes
+_AGAIN = 1.0  # seconds between two attempts while the database is out of reach
+_OUTAGE = Unavailable.code
+PATIENCE = 30.0  # seconds of that after which the viewers are told
 
 
 class Execution(Channel):
@@ -53,6 +58,7 @@ class Execution(Channel):
         self._floor = 0  # everything after it is in `_recent`
         self._written = 0
         self._written_bytes = 0
+        self._lost_at: float | None = None  # since when the database is out of reach
         self.task: asyncio.Task[None] | None = None
 
     # What the stream says
@@ -65,6 +71,7 @@ class Execution(Channel):
 
     def idle(self, position: int, *, at_once: bool = True) -> bool:
         self._advance(position)
+        self._lost_at = None
         if self.key is None:
             return False
         group = self._live.groups.setdefault(self.key, self)
@@ -98,7 +105,7 @@ class Execution(Channel):
             return
         for first, last, payload in self._recent:
             if first > position:
-                if not viewer.wire.publish(viewer.prefix, payload):
+                if not viewer.wire.publish(viewer.prefix, payload, last):
                     viewer.stall(position)
                     return
                 position = last
@@ -119,35 +126,52 @@ class Execution(Channel):
     # The work
 
     async def run(self, context: Any) -> None:
-        request, begun = self.request, False
+        """Until the stream completes or nobody watches. While the database is out of reach it is
+        begun again and again after the last position; at last the viewers are told."""
+        clock = asyncio.get_running_loop().time
         try:
-            results = await self._live.schema.stream(
-                request.query,
-                variable_values=request.variables,
-                context_value=context,
-                operation_name=request.operation_name,
-            )
-            async with aclosing(results):
-                async for result in results:
-                    if isinstance(result, PreExecutionError) and not begun:
-                        self._refuse([error.formatted for error in result.errors or ()])
-                        return
-                    begun = True
-                    assert isinstance(result, ExecutionResult)  # noqa: S101 - @defer is off
-                    self._deliver(orjson.dumps(payload_of(result), option=orjson.OPT_NON_STR_KEYS))
-                    if not self.members and not self._ahead:
-                        return
-                    if self._written >= _BREATHE or self._written_bytes >= _BREATHE_BYTES:
-                        self._written = self._written_bytes = 0
-                        await asyncio.sleep(0)
-            self._live.forget(self)
-            for viewer in self._everybody():
-                viewer.complete()
+            while errors := await self._follow(context):
+                self._lost_at = self._lost_at or clock()
+                if clock() - self._lost_at > PATIENCE:
+                    self._refuse(errors)
+                    return
+                self.start = self.position
+                await asyncio.sleep(_AGAIN * (0.5 + random.random()))  # noqa: S311 - jitter
         except Exception as bug:  # noqa: BLE001 - whatever it is, the viewers are told
             shown = present(GraphQLError(str(bug), original_error=bug), self._request_id)
             self._refuse([shown.formatted])
         finally:
             self._live.forget(self)
+
+    async def _follow(self, context: Any) -> list[Any]:
+        """Deliver results to the end; the errors of one that the database owes."""
+        request, begun = self.request, False
+        results = await self._live.schema.stream(
+            request.query,
+            variable_values=request.variables,
+            context_value=context,
+            operation_name=request.operation_name,
+        )
+        async with aclosing(results):
+            async for result in results:
+                assert isinstance(result, ExecutionResult)  # noqa: S101 - @defer is off
+                errors = [error.formatted for error in result.errors or ()]
+                if any(error["extensions"].get("code") == _OUTAGE for error in errors):
+                    return errors
+                if isinstance(result, PreExecutionError) and not begun:
+                    self._refuse(errors)
+                    return []
+                begun = True
+                self._deliver(orjson.dumps(payload_of(result), option=orjson.OPT_NON_STR_KEYS))
+                if not self.members and not self._ahead:
+                    return []
+                if self._written >= _BREATHE or self._written_bytes >= _BREATHE_BYTES:
+                    self._written = self._written_bytes = 0
+                    await asyncio.sleep(0)
+        self._live.forget(self)
+        for viewer in self._everybody():
+            viewer.complete()
+        return []
 
     def _everybody(self) -> "list[Viewer]":
         everybody = [*self.members, *self._ahead]
@@ -170,7 +194,9 @@ class Execution(Channel):
 
     def _deliver(self, payload: bytes) -> None:
         covered, before = self._covered, self.position
-        late = [v for v in self.members if not v.wire.publish(v.prefix, payload)]
+        told = covered[1] if covered else None
+        self._lost_at = None
+        late = [v for v in self.members if not v.wire.publish(v.prefix, payload, told)]
         self._written += len(self.members)
         self._written_bytes += len(payload)
         for viewer in late:
@@ -186,7 +212,7 @@ class Execution(Channel):
             del self._ahead[viewer]
             if at >= first:
                 halves.append((viewer, at))
-            elif viewer.wire.publish(viewer.prefix, payload):
+            elif viewer.wire.publish(viewer.prefix, payload, last):
                 self.members[viewer] = None
             else:
                 viewer.stall(at)

@@ -5,8 +5,6 @@ from typing import Any
 
 import orjson
 
-from app.api.graphql.live.plans import Request
-
 
 class Malformed(Exception):
     """No message of the protocol: the connection is closed with these words."""
@@ -14,8 +12,10 @@ class Malformed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Subscribe:
+    """`payload` is what is sent by POST over HTTP, with a query or a persisted one's hash."""
+
     id: str
-    request: Request
+    payload: dict[str, Any]
 
 
 def parse(text: bytes | str) -> Subscribe | str | dict[str, Any]:
@@ -30,7 +30,7 @@ def parse(text: bytes | str) -> Subscribe | str | dict[str, Any]:
         raise Malformed("A message is an object with a type")
     match kind:
         case "subscribe":
-            return Subscribe(_id(message), _request(message.get("payload")))
+            return Subscribe(_id(message), _payload(message.get("payload")))
         case "complete":
             return _id(message)
         case "ping" | "pong":
@@ -50,11 +50,16 @@ def _id(message: dict[str, Any]) -> str:
     return id
 
 
-def _request(payload: Any) -> Request:
-    if not isinstance(payload, dict) or not isinstance(query := payload.get("query"), str):
+def _payload(payload: Any) -> dict[str, Any]:
+    if not isinstance(payload, dict):
+        raise Malformed("The payload must be an object")
+    if not isinstance(payload.get("extensions"), dict | None):
+        raise Malformed("The extensions must be an object")
+    known = "persistedQuery" in (payload.get("extensions") or ())
+    if not isinstance(payload.get("query"), str | None if known else str):
         raise Malformed("The payload must be an object with a query")
-    if not isinstance(variables := payload.get("variables"), dict | None):
+    if not isinstance(payload.get("variables"), dict | None):
         raise Malformed("The variables must be an object")
-    if not isinstance(name := payload.get("operationName"), str | None):
+    if not isinstance(payload.get("operationName"), str | None):
         raise Malformed("The operationName must be a string")
-    return Request(query, variables, name or None)
+    return payload

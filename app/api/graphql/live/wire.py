@@ -5,9 +5,10 @@ from typing import Protocol
 # What one connection may have waiting to be sent. Past it, its viewers are positions only.
 MOST_WAITING = 256 * 1024
 FEW_WAITING = 64 * 1024
+STALLED = 30.0  # seconds after which a connection that takes nothing is cut
+
 PROTOCOL = "graphql-transport-ws"
 MOST_REASON = 120  # a close frame holds 123 bytes of it
-STALLED = 30.0  # seconds after which a connection that takes nothing is cut
 
 
 class Wire(Protocol):
@@ -15,9 +16,9 @@ class Wire(Protocol):
 
     full: bool
 
-    def publish(self, prefix: bytes, payload: bytes) -> bool:
-        """Send prefix, payload and a closing brace as one message; False when the wire is full,
-        and then nothing was sent."""
+    def publish(self, prefix: bytes, payload: bytes, position: int | None) -> bool:
+        """Send a result, which ends at this position of its stream, behind the viewer's prefix;
+        False when the wire is full, and then nothing was sent."""
         ...
 
     def send(self, message: bytes) -> None:
@@ -25,7 +26,7 @@ class Wire(Protocol):
         ...
 
     def close(self, code: int, reason: str = "") -> None:
-        """Send what is waiting, then the closing handshake. Nothing is received any more."""
+        """Send what is waiting, then the last words. Nothing is received any more."""
         ...
 
     def abort(self) -> None:
