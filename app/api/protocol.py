@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
 
 from app.api.graphql.live import wire
+
+_MOST_HEAD = 64 * 1024
+_HEAD_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"content-length: 0\r\nconnection: close\r\n\r\n"
+)
 
 if TYPE_CHECKING:
     _Protocol = HttpToolsProtocol
@@ -43,8 +50,23 @@ class _Impatient(_Protocol):
 class HttpProtocol(_Impatient, HttpToolsProtocol):
     """For uvicorn's setting `http`."""
 
+    _head = 0  # bytes of a head that has not ended yet
+
+    def on_headers_complete(self) -> None:
+        self._head = -1
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._head = 0
+        super().on_message_complete()
+
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
+        if self._head >= 0:
+            self._head += len(data)
+            if self._head > _MOST_HEAD and b"\r\n\r\n" not in data[:_MOST_HEAD]:
+                _refuse_head(self.transport)
+                return
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -61,3 +83,26 @@ class HttpProtocol(_Impatient, HttpToolsProtocol):
 
 class WebSocketProtocol(_Impatient, WebSocketsSansIOProtocol):  # type: ignore[misc]
     """For uvicorn's setting `ws`, where `live.direct` is not wanted."""
+
+    def handle_connect(self, event: Request) -> None:
+        if event.headers.get_all("Sec-WebSocket-Version") == ["13"]:
+            super().handle_connect(event)
+            return
+        refusal = self.conn.reject(426, "This server speaks version 13.")
+        refusal.headers["Sec-WebSocket-Version"] = "13"
+        self.conn.send_response(refusal)
+        self.close_sent = self.handshake_complete = True
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.transport.close()
+
+    def handle_parser_exception(self) -> None:
+        if self.handshake_initiated:
+            super().handle_parser_exception()
+            return
+        self.close_sent = self.handshake_complete = True
+        _refuse_head(self.transport)  # what comes here is sound but for the size of a header
+
+
+def _refuse_head(transport: asyncio.Transport) -> None:
+    transport.write(_HEAD_TOO_LARGE)
+    transport.close()
