@@ -1,6 +1,7 @@
 """graphql-transport-ws, message by message: refusals have codes, and nothing said breaks it."""
 
 import asyncio
+import hashlib
 import json
 from contextlib import suppress
 from typing import Any
@@ -175,6 +176,81 @@ async def test_more_operations_than_allowed_are_refused_and_the_others_go_on(
             await until(lambda: server.streams.tails == 1)
             await _works(socket)  # there is room again
         await until(lambda: server.streams.tails == 0)
+
+
+@pytest.mark.parametrize("path", ["direct", "asgi"])
+async def test_one_key_holds_only_so_much(
+    settings: Settings, database_url: str, viewer: Api, story: Story, path: str
+) -> None:
+    """Whoever is refused comes back later, and finds room when others have left."""
+    strict = settings.model_copy(
+        update={
+            "max_connections_per_key": 2,
+            "max_subscriptions_per_key": 2,
+            "max_unacknowledged_connections": 1,
+        }
+    )
+    variables = {"j": story.id}
+    async with serving(strict, database_url, path) as server, Api(server.url, viewer.key) as api:
+        address = server.url.replace("http", "ws") + "/graphql"
+        protocols: Any = ["graphql-transport-ws"]
+        async with (
+            websockets.connect(address, subprotocols=protocols),
+            websockets.connect(address, subprotocols=protocols) as crowd,
+        ):
+            assert await _code(Socket(crowd)) == 1013
+        async with api.socket() as one, api.socket() as two:
+            with pytest.raises(websockets.ConnectionClosed) as closed:
+                async with api.socket():
+                    pass
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1013
+            body = {"query": EVENTS, "variables": variables}
+            headers = {"accept": "text/event-stream"}
+            refused = await api.http.post("/graphql", json=body, headers=headers)
+            assert refused.status_code == 429
+            for socket, id in ((one, "1"), (one, "2"), (two, "3")):
+                await ask(socket, id, EVENTS, variables=variables)
+            error = await two.receive()
+            assert (error["id"], error["type"]) == ("3", "error")
+            assert error["payload"][0]["extensions"]["code"] == "LIMIT_EXCEEDED"
+            await one.send(id="1", type="complete")
+            await _works(one)
+        await until(lambda: not server.engine.connections)
+        assert len(server.engine.limits.connections) == 0
+        assert len(server.engine.limits.subscriptions) == 0
+        assert server.engine.strangers == 0
+        async with api.socket() as socket:
+            await _works(socket)
+
+
+def _hashed(query: str) -> dict[str, Any]:
+    digest = hashlib.sha256(query.encode()).hexdigest()
+    return {"persistedQuery": {"version": 1, "sha256Hash": digest}}
+
+
+async def test_a_persisted_document_is_known_by_its_hash(viewer: Api, story: Story) -> None:
+    await story.say()
+    query, variables = f"# {story.id}\n{EVENTS}", {"j": story.id, "a": "0"}
+    async with viewer.socket() as socket:
+        for payload, code in [
+            ({"extensions": _hashed(query)}, "PERSISTED_QUERY_NOT_FOUND"),
+            ({"query": VIEWER, "extensions": _hashed(query)}, "PERSISTED_QUERY_HASH_MISMATCH"),
+            ({"extensions": {"persistedQuery": {}}}, "PERSISTED_QUERY_NOT_SUPPORTED"),
+        ]:
+            await socket.send(id="1", type="subscribe", payload=payload)
+            message = await socket.receive()
+            assert (message["id"], message["type"]) == ("1", "error")
+            assert message["payload"][0]["extensions"]["code"] == code
+        for payload in (
+            {"query": query, "extensions": _hashed(query)},
+            {"extensions": _hashed(query)},
+        ):
+            await socket.send(id="1", type="subscribe", payload={**payload, "variables": variables})
+            message = await socket.receive()
+            assert message["payload"]["data"]["jobEvents"]["cursor"] == "s1"
+            await socket.send(id="1", type="complete")
+        await _works(socket)
 
 
 async def test_a_hundred_viewers_that_vanish_leave_nothing_behind(

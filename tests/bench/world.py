@@ -109,6 +109,8 @@ async def world(path: str, jobs: int = 100) -> AsyncIterator[World]:
                 LUTHIER_DATA_DIR=folder,
                 LUTHIER_DATABASE_URL=embedded.url,
                 LUTHIER_LOG_LEVEL="warning",
+                LUTHIER_MAX_CONNECTIONS_PER_KEY="100000",
+                LUTHIER_MAX_SUBSCRIPTIONS_PER_KEY="100000",
             ) as server:
                 await _answers()
                 async with _writer(embedded.url) as writer:

@@ -148,9 +148,9 @@ class HttpDoor:
             raise Refused(400, "SUBSCRIPTION_NEEDS_STREAM", _NEEDS_STREAM)
         if self._live.draining:
             raise Unavailable("This server is stopping. Connect again.")
+        key = authentication.key_of_headers(headers) or ""
+        stream = Streaming(self._live, TRANSPORTS[kind], answer.request_id, key, context.actor)
         answer.begun = True
-        stream = Streaming(self._live, TRANSPORTS[kind], answer.request_id)
-        stream.admit(authentication.key_of_headers(headers) or "", context.actor)
         request = Request(question.query, question.variables, question.operation_name)
         stream.begin(request, headers.get("last-event-id"), answer.headers)
         await stream.run(receive, answer.send)

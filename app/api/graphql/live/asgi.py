@@ -42,6 +42,7 @@ async def serve(live: Live, scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "websocket.accept", "subprotocol": PROTOCOL})
     wire = AsgiWire()
     socket = wire.connection = Socket(live, wire)
+    socket.opened()
     await wire.run(send, _listen(socket, wire, receive))
 
 

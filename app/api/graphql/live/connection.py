@@ -62,7 +62,9 @@ class Connection(ABC):
         live.connections.add(self)
 
     def admit(self, key: str, actor: Actor) -> None:
-        """From now on it acts for this key's actor, until the key ends."""
+        """From now on it acts for this key's actor, until the key ends. Raises Limited when the
+        key has as many connections as it may."""
+        self.live.limits.connections.take(actor.key_id)
         self._key, self.actor = key, actor
         self.live.key_watch.add(key, actor, self.expel)
 
@@ -85,8 +87,10 @@ class Connection(ABC):
         self.closed = True
         self._stop_stalling()
         self.live.connections.discard(self)
-        if self._key:
-            self.live.key_watch.remove(self._key, self.expel)
+        key, self._key = self._key, None
+        if key:
+            self.live.key_watch.remove(key, self.expel)
+            self.live.limits.connections.leave(self.actor.key_id)
 
     def _stop_stalling(self) -> None:
         if self._stalling:

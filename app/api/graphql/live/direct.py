@@ -172,6 +172,7 @@ class LiveProtocol(asyncio.Protocol):
         self._transport.write(answer)
         self._socket = Socket(self._live, self)
         self._share = self._live.pulse.add(self)
+        self._socket.opened()
 
     def _hear(self, opcode: int, payload: bytes) -> None:
         if opcode == frames.CLOSE:

@@ -31,10 +31,11 @@ class Live:
     ) -> None:
         self.services, self.key_watch, self.schema = services, key_watch, schema
         self.origins = origins
-        self.settings = services.settings
+        self.settings, self.limits = services.settings, services.limits
         self.groups: dict[Hashable, Execution] = {}
         self.executions: set[Execution] = set()
         self.connections: set[Connection] = set()
+        self.strangers = 0  # WebSockets that have not shown a key yet
         self.draining = False
         self._plans = Plans(documents)
         self.pulse = Pulse()

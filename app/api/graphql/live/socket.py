@@ -15,6 +15,7 @@ from app.api.graphql.live.once import answer
 from app.api.graphql.live.plans import Request
 from app.api.graphql.live.wire import Wire
 from app.api.graphql.persisted import resolve_persisted
+from app.core.actor import Actor
 from app.core.errors import AppError, Limited, Unavailable
 
 _ACK = b'{"type":"connection_ack"}'
@@ -38,8 +39,13 @@ class Socket(Connection):
             4408,
             "Connection initialisation timeout",
         )
+        live.strangers += 1
 
     # What the wire says
+
+    def opened(self) -> None:
+        if self.live.strangers > self.live.settings.max_unacknowledged_connections:
+            self.close(_TRY_AGAIN_LATER, "Too many connections without a key")
 
     def receive(self, text: bytes | str) -> None:
         """A message. Raises UnicodeDecodeError for bytes that are no text."""
@@ -56,12 +62,17 @@ class Socket(Connection):
             self.close(4400, str(wrong))
 
     def lost(self) -> None:
+        if self.closed:
+            return
         super().lost()
         self._stop_patience()
+        if not self.acknowledged:
+            self.live.strangers -= 1
         if self._admission:
             self._admission.cancel()
         operations, self.operations = self.operations, {}
         for operation in operations.values():
+            self.live.limits.subscriptions.leave(self.actor.key_id)
             operation.cancel()
 
     def close(self, code: int, reason: str = "") -> None:
@@ -75,11 +86,11 @@ class Socket(Connection):
         self.wire.send(b"%b%b}" % (viewer.prefix, payload))
 
     def completed(self, viewer: Viewer) -> None:
-        if self.operations.pop(viewer.id, None) is not None:
+        if self._ended(viewer.id):
             self.wire.send(b'{"id":%b,"type":"complete"}' % orjson.dumps(viewer.id))
 
     def refused(self, viewer: Viewer, errors: list[Any]) -> None:
-        if self.operations.pop(viewer.id, None) is not None:
+        if self._ended(viewer.id):
             self._refuse(viewer.id, errors)
 
     def expel(self, refusal: AppError) -> None:
@@ -95,7 +106,7 @@ class Socket(Connection):
             case Subscribe():
                 self._subscribe(message)
             case str() as ended:
-                if operation := self.operations.pop(ended, None):
+                if operation := self._ended(ended):
                     operation.cancel()
             case {"type": "ping"}:
                 self.wire.send(_PONG)
@@ -112,8 +123,7 @@ class Socket(Connection):
         key = authentication.key_of_params(payload)
         actor = self.live.known(key) if key else None
         if key and actor:
-            self.admit(key, actor)
-            self._acknowledge()
+            self._acknowledge(key, actor)
         else:
             self._early = []
             self._admission = asyncio.create_task(self._check(key), name="live-admission")
@@ -135,14 +145,19 @@ class Socket(Connection):
             return
         finally:
             self._admission = None
-        self.admit(key or "", actor)
-        self._acknowledge()
+        self._acknowledge(key or "", actor)
         early, self._early = self._early or [], None
         for text in early:
             self.receive(text)
 
-    def _acknowledge(self) -> None:
+    def _acknowledge(self, key: str, actor: Actor) -> None:
+        try:
+            self.admit(key, actor)
+        except Limited as refused:
+            self.close(_TRY_AGAIN_LATER, refused.message)
+            return
         self.acknowledged = True
+        self.live.strangers -= 1
         self.wire.send(_ACK)
 
     def _subscribe(self, asked: Subscribe) -> None:
@@ -155,6 +170,7 @@ class Socket(Connection):
             return
         try:
             request = self._request(asked)
+            self.live.limits.subscriptions.take(self.actor.key_id)
         except AppError as refusal:
             request_id = authentication.new_request_id()
             shown = present(GraphQLError(refusal.message, original_error=refusal), request_id)
@@ -173,6 +189,13 @@ class Socket(Connection):
         payload = asked.payload
         query = resolve_persisted(payload) or ""
         return Request(query, payload.get("variables"), payload.get("operationName") or None)
+
+    def _ended(self, id: str) -> "Viewer | asyncio.Task[None] | None":
+        """The operation, which runs no more; None if none ran by this id."""
+        operation = self.operations.pop(id, None)
+        if operation is not None:
+            self.live.limits.subscriptions.leave(self.actor.key_id)
+        return operation
 
     def _refuse(self, id: str, errors: list[Any]) -> None:
         self.wire.send(orjson.dumps({"id": id, "type": "error", "payload": errors}))

@@ -16,7 +16,8 @@ from app.api.graphql.live.once import answer
 from app.api.graphql.live.outbox import Outbox
 from app.api.graphql.live.plans import Request
 from app.api.graphql.transports import Headers, Transport
-from app.core.errors import AppError, Invalid
+from app.core.actor import Actor
+from app.core.errors import AppError, Invalid, Limited
 from app.events import cursors
 
 
@@ -41,15 +42,21 @@ class HttpWire(Outbox):
 
 
 class Streaming(Connection):
-    """The request has been admitted: `request_id` is its own, for what is said of its key."""
-
-    def __init__(self, live: Live, transport: Transport, request_id: str) -> None:
+    def __init__(
+        self, live: Live, transport: Transport, request_id: str, key: str, actor: Actor
+    ) -> None:
+        """For one who has shown a key. Raises Limited when that has too many connections."""
         self._out = HttpWire(transport)
         super().__init__(live, self._out)
         self._out.connection = self
         self._transport, self._request_id = transport, request_id
         self._operation: Viewer | asyncio.Task[None] | None = None
         self._beating: asyncio.TimerHandle | None = None
+        try:
+            self.admit(key, actor)
+        except Limited:
+            self.lost()
+            raise
 
     def begin(self, request: Request, last_seen: str | None, headers: Headers) -> None:
         """Watch, after the cursor that the client has seen last, if it names one."""
