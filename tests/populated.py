@@ -58,7 +58,7 @@ async def populated(
     tenant = await new_tenant(database, settings)
     async with Api(server, tenant.key) as api:
         found = await _things(api, tenant)
-        found |= await _results(api, worker_database, tenant, found["job"])
+        found |= await _results(api, worker_database, tenant, found["job"], found["project"])
         yield Populated(tenant, api, found)
 
 
@@ -97,7 +97,7 @@ async def _things(api: Api, tenant: Tenant) -> dict[str, str]:
 
 
 async def _results(
-    api: Api, worker_database: Database, tenant: Tenant, job_id: str
+    api: Api, worker_database: Database, tenant: Tenant, job_id: str, project: str
 ) -> dict[str, str]:
     """What a worker would have written: a measured step, a checkpoint, a model, its server."""
     org_id = tenant.actor.org_id
@@ -128,6 +128,7 @@ async def _results(
             base_model="smollm2-135m-instruct",
             suffix=None,
             step=1,
+            checkpoint_id=checkpoint,
             kind="lora",
             path="nowhere",
             manifest_sha256="0" * 64,
@@ -137,12 +138,18 @@ async def _results(
         "mutation ($m: ID!) { deployModel(input: {modelId: $m}) { deployment { id } } }", m=model.id
     )
     deployment_id = str(deployed["deployModel"]["deployment"]["id"])
+    shared = await api.execute(
+        "mutation ($i: GrantCheckpointPermissionInput!) { grantCheckpointPermission(input: $i)"
+        " { permissions { id } } }",
+        i={"checkpointId": checkpoint, "projectIds": [project]},
+    )
     async with worker_database.transaction(org_id) as session:
         row = await session.get_one(Deployment, (org_id, deployment_id))
         await models.transition(session, row, DeploymentStatus.STARTING)
         await models.transition(session, row, DeploymentStatus.READY, endpoint="http://127.0.0.1:9")
     return {
         "checkpoint": checkpoint,
+        "permission": shared["grantCheckpointPermission"]["permissions"][0]["id"],
         "model": model.id,
         "model_name": model.name,
         "deployment": deployment_id,

@@ -118,5 +118,7 @@ class Settings(BaseSettings):
         0.0, description="What an hour of this machine costs, in US dollars, for estimates.", ge=0
     )
     checkpoints_kept: int = Field(
-        3, description="Checkpoints kept of a finished job, newest first.", ge=1
+        3,
+        description="Checkpoints kept of a job that has no rule of its own, furthest first.",
+        ge=1,
     )

@@ -11,6 +11,10 @@ class CheckpointNotFound(NotFound):
     code = "CHECKPOINT_NOT_FOUND"
 
 
+class CheckpointInUse(Conflict):
+    code = "CHECKPOINT_IN_USE"
+
+
 class JobInputInvalid(Invalid):
     code = "INVALID_INPUT"
 

@@ -16,6 +16,7 @@ from app.events import log
 from app.events.log import NewEvent
 from app.events.types import EventType
 from app.jobs.repository import JobRepository
+from app.jobs.retention import Retention
 from app.jobs.states import TERMINAL, JobStatus, RequestedAction
 from app.jobs.tables import Checkpoint, Job
 from app.jobs.transition import move
@@ -198,6 +199,7 @@ async def succeed(
     if job.model_id is not None and job.status == JobStatus.SUCCEEDED:
         return  # said before; the answer was lost
     organization = await session.get_one(Organization, claim.org_id)
+    checkpoint = await JobRepository(session, claim.org_id).checkpoint_at(job.id, step)
     model = await models.register(
         session,
         org_id=job.org_id,
@@ -207,6 +209,7 @@ async def succeed(
         base_model=job.base_model,
         suffix=job.suffix,
         step=step,
+        checkpoint_id=checkpoint.id if checkpoint else None,
         kind=kind,
         path=path,
         manifest_sha256=manifest_sha256,
@@ -302,11 +305,17 @@ async def _losses_here(session: AsyncSession, job: Job, claim: Claim, from_step:
 
 
 async def prune_checkpoints(session: AsyncSession, claim: Claim, keep: int) -> list[str]:
-    """Forget all but the furthest checkpoints of a finished job; returns the folders to remove."""
-    found = await JobRepository(session, claim.org_id).checkpoints(claim.subject_id)
-    for checkpoint in found[keep:]:
-        await session.delete(checkpoint)
-    return [checkpoint.path for checkpoint in found[keep:]]
+    """Forget the checkpoints that the job's rule does not keep; returns the folders to remove.
+    `keep` is how many of the furthest stay when the job says nothing else."""
+    jobs = JobRepository(session, claim.org_id)
+    job = await jobs.get(claim.subject_id)
+    rule = Retention.model_validate({"last": keep, **(job.retention or {})})
+    gone = []
+    for checkpoint in rule.superfluous(await jobs.checkpoints(job.id)):
+        if not await models.in_use(session, claim.org_id, checkpoint.id):
+            await session.delete(checkpoint)
+            gone.append(checkpoint.path)
+    return gone
 
 
 async def seconds_worked(session: AsyncSession, claim: Claim) -> float:

@@ -61,11 +61,14 @@ class JobRepository:
         )
         return (await self.session.exec(query)).first()
 
-    async def checkpoint(self, id: str) -> Checkpoint:
-        found = await self.session.get(Checkpoint, (self.org_id, id))
+    async def checkpoint(self, id: str, *, lock: bool = False) -> Checkpoint:
+        found = await self.session.get(Checkpoint, (self.org_id, id), with_for_update=lock)
         if found is None:
-            raise CheckpointNotFound(f"There is no checkpoint {id[:60]!r} here.", path=("id",))
+            raise self.no_checkpoint(id)
         return found
+
+    def no_checkpoint(self, id: str) -> CheckpointNotFound:
+        return CheckpointNotFound(f"There is no checkpoint {id[:60]!r} here.", path=("id",))
 
     async def checkpoint_at(self, job_id: str, step: int) -> Checkpoint | None:
         query = select(Checkpoint).where(

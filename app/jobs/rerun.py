@@ -38,6 +38,7 @@ async def submission_of(
         seed=job.seed,
         metadata={str(key): str(value) for key, value in job.labels.items()},
         hardware=job.hardware,
+        retention=job.retention,
         idempotency_key=idempotency_key,
     )
     return replace(again, rerun_of=job.id)

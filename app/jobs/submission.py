@@ -24,6 +24,7 @@ from app.events.types import EventType
 from app.jobs.errors import HyperparameterInvalid, JobInputInvalid, MetadataTooLarge
 from app.jobs.estimates import Estimate, Size, estimate
 from app.jobs.repository import JobRepository
+from app.jobs.retention import Retention
 from app.jobs.states import Cause, JobStatus
 from app.jobs.tables import Job
 from app.jobs.transition import announce
@@ -52,6 +53,7 @@ class Submission:
     metadata: dict[str, str] = field(default_factory=dict)
     hardware: str | None = None
     rerun_of: str | None = None
+    retention: dict[str, Any] | None = None
     idempotency_key: str | None = None
 
 
@@ -137,6 +139,7 @@ async def submit(session: AsyncSession, actor: Actor, checked: Checked) -> Job:
         labels=asked.metadata,
         hardware=asked.hardware,
         rerun_of=asked.rerun_of,
+        retention=asked.retention,
         estimated_cost=checked.estimate.cost,
         created_at=now,
         updated_at=now,
@@ -252,6 +255,15 @@ def _check_words(asked: Submission) -> None:
         )
     if asked.seed is not None and not 0 <= asked.seed < 2**32:
         raise JobInputInvalid("A seed lies between 0 and 4294967295.", path=("seed",))
+    if asked.retention is not None:
+        try:
+            Retention.model_validate(asked.retention)
+        except ValidationError as wrong:
+            first = wrong.errors()[0]
+            raise JobInputInvalid(
+                f"{_camel(str(first['loc'][0]))}: {first['msg']}, got {first['input']!r}.",
+                path=("checkpointRetention", _camel(str(first["loc"][0]))),
+            ) from wrong
     if len(asked.metadata) > METADATA_PAIRS:
         raise MetadataTooLarge(
             f"Metadata holds at most {METADATA_PAIRS} pairs.",

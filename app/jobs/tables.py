@@ -70,6 +70,7 @@ class Job(SQLModel, table=True):
         default_factory=dict, sa_column=Column("metadata", JSONB, nullable=False)
     )
     integrations: dict[str, Any] | None = json_column(nullable=True)
+    retention: dict[str, Any] | None = json_column(nullable=True)
     manifest: dict[str, Any] | None = json_column(nullable=True)
     rerun_of: str | None = None
     hardware: str | None = None
@@ -105,4 +106,5 @@ class Checkpoint(SQLModel, table=True):
     manifest_sha256: str
     size_bytes: int = big_integer()
     metrics: dict[str, Any] = json_column()
+    score: float | None = None
     created_at: datetime

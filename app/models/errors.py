@@ -11,6 +11,10 @@ class DeploymentNotFound(NotFound):
     code = "DEPLOYMENT_NOT_FOUND"
 
 
+class PermissionNotFound(NotFound):
+    code = "PERMISSION_NOT_FOUND"
+
+
 class ModelNotDeployed(Conflict):
     code = "MODEL_NOT_DEPLOYED"
 

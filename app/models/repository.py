@@ -8,7 +8,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from app.core.paging import Page, PageRequest, fetch_page
 from app.models.errors import DeploymentNotFound, ModelNotFound
 from app.models.states import OVER, DeploymentStatus
-from app.models.tables import Deployment, Model
+from app.models.tables import CheckpointPermission, Deployment, Model
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,25 @@ class ModelRepository:
             Model.org_id == self.org_id, Model.name == name, col(Model.deleted_at).is_(None)
         )
         return (await self.session.exec(query)).first()
+
+    async def of_checkpoint(self, checkpoint_id: str) -> Model | None:
+        query = select(Model).where(
+            Model.org_id == self.org_id,
+            Model.checkpoint_id == checkpoint_id,
+            col(Model.deleted_at).is_(None),
+        )
+        return (await self.session.exec(query)).first()
+
+    async def permissions(self, checkpoint_id: str) -> list[CheckpointPermission]:
+        query = (
+            select(CheckpointPermission)
+            .where(
+                CheckpointPermission.org_id == self.org_id,
+                CheckpointPermission.checkpoint_id == checkpoint_id,
+            )
+            .order_by(col(CheckpointPermission.created_at), col(CheckpointPermission.id))
+        )
+        return list(await self.session.exec(query))
 
     async def page(
         self,

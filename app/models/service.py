@@ -15,6 +15,7 @@ from app.core.paging import Page, PageRequest
 from app.events import log
 from app.events.log import NewEvent
 from app.events.types import EventType
+from app.models import permissions
 from app.models.errors import (
     DeploymentNotReady,
     DeploymentTransitionRefused,
@@ -38,6 +39,16 @@ class Answering:
 async def get(session: AsyncSession, actor: Actor, id: str) -> Model:
     actor.require(Scope.READ)
     return await ModelRepository(session, actor.org_id).get(id)
+
+
+async def get_usable(session: AsyncSession, actor: Actor, id: str) -> Model:
+    """A model that the actor's project may call and deploy."""
+    model = await ModelRepository(session, actor.org_id).get(id)
+    if not await permissions.may_use(session, actor, model):
+        raise ModelNotFound(
+            f"There is no model {id[:60]!r} that this key's project may use.", path=("modelId",)
+        )
+    return model
 
 
 async def get_many(session: AsyncSession, actor: Actor, wanted: list[str]) -> list[Model]:
@@ -87,6 +98,23 @@ async def deployment_page(
     )
 
 
+async def in_use(session: AsyncSession, org_id: str, checkpoint_id: str) -> bool:
+    """Whether a model is made of this checkpoint, or a project was given it."""
+    found = ModelRepository(session, org_id)
+    return bool(await found.of_checkpoint(checkpoint_id) or await found.permissions(checkpoint_id))
+
+
+def callable_name(base_model: str, org_slug: str, suffix: str | None, id: str) -> str:
+    """`ft:<base>:<organization>:<suffix>:<the end of the id>`"""
+    return f"ft:{base_model.replace('/', '.')}:{org_slug}:{suffix or ''}:{id[-10:]}"
+
+
+async def of_checkpoint(session: AsyncSession, actor: Actor, checkpoint_id: str) -> Model | None:
+    """The model made of a checkpoint's weights, if one was."""
+    actor.require(Scope.READ)
+    return await ModelRepository(session, actor.org_id).of_checkpoint(checkpoint_id)
+
+
 async def register(
     session: AsyncSession,
     *,
@@ -97,23 +125,25 @@ async def register(
     base_model: str,
     suffix: str | None,
     step: int,
+    checkpoint_id: str | None = None,
+    name: str | None = None,
     kind: str,
     path: str,
     manifest_sha256: str,
     size_bytes: int,
 ) -> Model:
-    """Record what a job made; it can be called as `ft:<base>:<org>:<suffix>:<id>`."""
+    """Record what a job made, under its own name unless another is given."""
     id = ids.new(ids.MODEL)
-    short = id.removeprefix(f"{ids.MODEL}_")[-10:]
     model = Model(
         org_id=org_id,
         id=id,
         project_id=project_id,
-        name=f"ft:{base_model.replace('/', '.')}:{org_slug}:{suffix or ''}:{short}",
+        name=name or callable_name(base_model, org_slug, suffix, id),
         provider="local",
         base_model=base_model,
         job_id=job_id,
         step=step,
+        checkpoint_id=checkpoint_id,
         kind=kind,
         path=path,
         manifest_sha256=manifest_sha256,
@@ -139,8 +169,7 @@ async def deploy(
     """
     actor.require(Scope.WRITE, Role.ADMIN)
     models = ModelRepository(session, actor.org_id)
-    model = await models.get(model_id)
-    _same_project(actor, model)
+    await get_usable(session, actor, model_id)
     labels = await catalog.labels_for(session, actor, hardware)
     id = ids.new(ids.DEPLOYMENT)
     asked = {"modelId": model_id, "hardware": hardware}
@@ -203,7 +232,7 @@ async def answering(session: AsyncSession, actor: Actor, name: str) -> Answering
     actor.require(Scope.INFERENCE)
     models = ModelRepository(session, actor.org_id)
     model = await models.by_name(name)
-    if model is None or model.project_id != actor.project_id:
+    if model is None or not await permissions.may_use(session, actor, model):
         base = await models.ready_on_base(name, actor.project_id)
         if base is None or base.endpoint is None:
             raise ModelNotFound(
@@ -279,10 +308,3 @@ async def _announce(
     )
     await log.append(session, deployment.id, [event], epoch=epoch)
     await log.append(session, deployment.org_id, [event])
-
-
-def _same_project(actor: Actor, model: Model) -> None:
-    if model.project_id != actor.project_id:
-        raise ModelNotFound(
-            f"There is no model {model.id!r} in this key's project.", path=("modelId",)
-        )

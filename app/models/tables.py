@@ -11,13 +11,17 @@ from app.models.states import DeploymentStatus
 
 
 class Model(SQLModel, table=True):
-    """`path` is relative to the data folder; `manifest_sha256` seals what lies there."""
+    """`path` is relative to the data folder; `manifest_sha256` seals what lies there.
+
+    `checkpoint_id` names the checkpoint of the same weights: who may use that one may use this.
+    """
 
     __tablename__ = "models"
     __table_args__ = (
         same_tenant("project_id", "projects"),
         Index("models_by_name", "org_id", "name", unique=True),
         Index("models_by_age", "org_id", "created_at", "id"),
+        Index("models_by_checkpoint", "org_id", "checkpoint_id"),
     )
 
     org_id: str = Field(primary_key=True)
@@ -28,6 +32,7 @@ class Model(SQLModel, table=True):
     base_model: str
     job_id: str
     step: int | None = None
+    checkpoint_id: str | None = None
     kind: str
     path: str
     manifest_sha256: str
@@ -68,3 +73,20 @@ class Deployment(SQLModel, table=True):
     created_at: datetime
     ready_at: datetime | None = None
     stopped_at: datetime | None = None
+
+
+class CheckpointPermission(SQLModel, table=True):
+    """A project besides the job's own that may call and deploy a checkpoint's weights."""
+
+    __tablename__ = "checkpoint_permissions"
+    __table_args__ = (
+        same_tenant("checkpoint_id", "checkpoints"),
+        same_tenant("project_id", "projects"),
+        Index("checkpoint_permissions_once", "org_id", "checkpoint_id", "project_id", unique=True),
+    )
+
+    org_id: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    checkpoint_id: str
+    project_id: str
+    created_at: datetime

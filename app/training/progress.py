@@ -75,7 +75,8 @@ class ReportingCallback(TrainerCallback):  # type: ignore[misc]  # the library i
             # No evaluation: whoever asks for a pause waits for this process to leave.
             control.should_save = control.should_training_stop = True
             control.should_evaluate = False
-        elif state.global_step >= state.max_steps:
+        elif control.should_save or state.global_step >= state.max_steps:
+            # Every checkpoint is judged: the best one may be asked for.
             control.should_evaluate = self._validates
 
     def on_log(
@@ -147,8 +148,9 @@ class ReportingCallback(TrainerCallback):  # type: ignore[misc]  # the library i
         done, total = state.global_step, state.max_steps
         evaluations = 0
         if self._validates:
-            every = resolved.eval_interval
-            evaluations = math.ceil(total / every) - done // every if done < total else 0
+            evaluations = _evaluations(
+                done, total, resolved.eval_interval, resolved.checkpoint_interval
+            )
         return Progress(
             step=done,
             total_steps=total,
@@ -158,3 +160,14 @@ class ReportingCallback(TrainerCallback):  # type: ignore[misc]  # the library i
             tokens_per_second=self._pace.tokens_per_second,
             remaining_seconds=self._pace.remaining(total - done, evaluations),
         )
+
+
+def _evaluations(done: int, total: int, every: int, saved_every: int) -> int:
+    """How many are still to come: at multiples of both intervals, and at the last step."""
+
+    def multiples(n: int) -> int:
+        return total // n - done // n
+
+    found = multiples(every) + multiples(saved_every) - multiples(math.lcm(every, saved_every))
+    last_is_one = not (total % every and total % saved_every)
+    return found if done >= total or last_is_one else found + 1

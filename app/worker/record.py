@@ -87,30 +87,34 @@ class JobRecord:
         await self.flush([self.event(EventType.MESSAGE, data)], None)
 
     async def checkpoint(self, said: report.Checkpoint) -> None:
+        """List it, and let go of those that the job's rule no longer keeps."""
+        claim, shop = self._claim, self._shop
+        gone: set[str] = set()  # kept over repeated tries: the first may have been committed
+
         async def write() -> None:
-            async with self._shop.database.transaction(self._claim.org_id) as session:
+            async with shop.database.transaction(claim.org_id) as session:
                 await progress.add_checkpoint(
                     session,
-                    self._claim,
+                    claim,
                     step=said.step,
                     path=self._relative(said.path),
                     manifest_sha256=said.manifest_sha256,
                     size_bytes=said.size_bytes,
                     metrics=said.metrics,
                 )
+                gone.update(
+                    await progress.prune_checkpoints(session, claim, shop.settings.checkpoints_kept)
+                )
 
         await self._lease.insist(write)
+        for path in gone:
+            shutil.rmtree(shop.settings.data_dir / path, ignore_errors=True)
 
     async def succeed(self, order: WorkOrder, said: report.Finished) -> None:
         claim, shop = self._claim, self._shop
 
-        gone: set[str] = set()  # kept over repeated tries: the first may have been committed
-
         async def write() -> None:
             async with shop.database.transaction(claim.org_id) as session:
-                gone.update(
-                    await progress.prune_checkpoints(session, claim, shop.settings.checkpoints_kept)
-                )
                 content = await results.metrics_csv(session, claim.subject_id)
                 stored = await shop.store.put(claim.org_id, files.one_chunk(content), len(content))
                 file = await files.add_result(
@@ -131,8 +135,6 @@ class JobRecord:
                 )
 
         await self._lease.insist(write)
-        for path in gone:
-            shutil.rmtree(shop.settings.data_dir / path, ignore_errors=True)
 
     async def end(
         self, status: JobStatus, outcome: str, error: dict[str, Any] | None = None

@@ -93,10 +93,15 @@ MUTATIONS = {
     "restartJob": _given({WRITE}, Role.ADMIN, id="$job"),
     "deployModel": _given({WRITE}, Role.ADMIN, modelId="$model"),
     "undeployModel": _given({WRITE}, Role.ADMIN, deploymentId="$deployment"),
+    "grantCheckpointPermission": _given(
+        {ADMIN}, Role.ADMIN, checkpointId="$checkpoint", projectIds=["$project"]
+    ),
+    "revokeCheckpointPermission": _given({ADMIN}, Role.ADMIN, id="$permission"),
     "createProject": _given({ADMIN}, Role.ADMIN, name="new"),
     "setMember": _given({ADMIN}, Role.ADMIN, id="$member", role="MEMBER"),
     "createApiKey": _given({ADMIN}, Role.ADMIN, name="new", scopes=[]),
     "revokeApiKey": _given({ADMIN}, Role.ADMIN, id="$key"),
+    "deleteCheckpoint": _given({WRITE}, Role.OWNER, id="$checkpoint"),
     "deleteModel": _given({WRITE}, Role.OWNER, id="$model"),
     "deleteDataset": _given({WRITE}, Role.OWNER, id="$dataset"),
     "deleteJob": _given({WRITE}, Role.OWNER, id="$job"),
@@ -114,6 +119,7 @@ REST = {
     "GET /v1/files/$file": _reading(),
     "GET /v1/files/$file/content": _reading(),
     "GET /v1/models": _reading(),
+    "GET /v1/models/$model/content": _reading(),
     "POST /v1/files": Needs({WRITE}, Role.ADMIN),
     "POST /v1/chat/completions": Needs({INFERENCE}, Role.MEMBER),
     "DELETE /v1/files/$file": Needs({WRITE}, Role.OWNER),

@@ -78,6 +78,12 @@ class ErrorCode(Enum):
     FILE_IN_USE = strawberry.enum_value(
         "FILE_IN_USE", description="A dataset version is pinned to the file."
     )
+    CHECKPOINT_IN_USE = strawberry.enum_value(
+        "CHECKPOINT_IN_USE", description="Its job still runs, or a model or project uses it."
+    )
+    PERMISSION_NOT_FOUND = strawberry.enum_value(
+        "PERMISSION_NOT_FOUND", description="No such permission."
+    )
     MODEL_NOT_FOUND = strawberry.enum_value("MODEL_NOT_FOUND", description="No such model.")
     MODEL_IN_USE = strawberry.enum_value("MODEL_IN_USE", description="The model is deployed.")
     DEPLOYMENT_NOT_FOUND = strawberry.enum_value(

@@ -3,6 +3,7 @@
 import strawberry
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.api.graphql.checkpoints import CheckpointRetentionInput
 from app.api.graphql.context import Info
 from app.api.graphql.datasets import examine
 from app.api.graphql.job_queries import MetadataPair
@@ -63,6 +64,9 @@ class SubmitJobInput:
     hardware: str | None = strawberry.field(
         description="A worker label; any worker when left out.", default=None
     )
+    checkpoint_retention: CheckpointRetentionInput | None = strawberry.field(
+        description="Which checkpoints are kept; the server's setting when left out.", default=None
+    )
     idempotency_key: str | None = strawberry.field(
         description="The same key again gives the same job.", default=None
     )
@@ -120,6 +124,7 @@ class SubmitJobInput:
             seed=self.seed,
             metadata=self._metadata(),
             hardware=self.hardware,
+            retention=vars(self.checkpoint_retention) if self.checkpoint_retention else None,
             idempotency_key=self.idempotency_key,
         )
 

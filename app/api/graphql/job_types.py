@@ -7,8 +7,6 @@ from typing import Any
 
 import strawberry
 
-from app.api.graphql.metrics import MetricPoint
-from app.api.graphql.node import Node
 from app.api.graphql.pagination import (
     Edge,
     PageInfo,
@@ -17,7 +15,6 @@ from app.api.graphql.scalars import JSON, BigInt
 from app.attempts import tables as attempt_rows
 from app.events import cursors, describe
 from app.events.log import LoggedEvent
-from app.jobs import tables as rows
 from app.jobs.metrics import Point
 
 
@@ -137,27 +134,6 @@ class Attempt:
             created_at=row.created_at,
             started_at=row.started_at,
             finished_at=row.finished_at,
-        )
-
-
-@strawberry.type(description="Weights saved at a step.")
-class Checkpoint(Node):
-    step: int = strawberry.field(description="The step.")
-    attempt: int = strawberry.field(description="The attempt that saved it.")
-    size_bytes: BigInt = strawberry.field(description="On disk.")
-    metrics: MetricPoint = strawberry.field(description="The values at that step.")
-    created_at: datetime = strawberry.field(description="When it was saved.")
-
-    @staticmethod
-    def of(row: rows.Checkpoint) -> "Checkpoint":
-        point = Point(row.job_id, row.attempt, row.step, row.created_at, None, row.metrics)
-        return Checkpoint(
-            id=strawberry.ID(row.id),
-            step=row.step,
-            attempt=row.attempt,
-            size_bytes=BigInt(row.size_bytes),
-            metrics=MetricPoint.of(point),
-            created_at=row.created_at,
         )
 
 

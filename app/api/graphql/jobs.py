@@ -7,11 +7,11 @@ import strawberry
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.api.graphql.catalog import Provider
+from app.api.graphql.checkpoints import Checkpoint, CheckpointRetention
 from app.api.graphql.context import Info
 from app.api.graphql.datasets import DatasetVersion, File
 from app.api.graphql.job_types import (
     Attempt,
-    Checkpoint,
     Evidence,
     JobError,
     JobEvent,
@@ -44,7 +44,7 @@ from app.core.paging import PageRequest
 from app.events import cursors
 from app.events.log import Head
 from app.files import service as files
-from app.jobs import queries
+from app.jobs import checkpoints, queries
 from app.jobs import tables as rows
 
 
@@ -225,6 +225,18 @@ class Job(Node):
             )
         found: Connection[Checkpoint] = connect(page, Checkpoint.of)
         return found
+
+    @strawberry.field(
+        description="By score where there are scores, else by validation loss, else the furthest."
+    )
+    async def best_checkpoint(self, info: Info) -> Checkpoint | None:
+        async with info.context.transaction() as session:
+            found = await checkpoints.best_of(session, info.context.actor, str(self.id))
+        return Checkpoint.of(found) if found else None
+
+    @strawberry.field(description="Which checkpoints are kept; null for the server's setting.")
+    def checkpoint_retention(self) -> CheckpointRetention | None:
+        return CheckpointRetention(**self.row.retention) if self.row.retention else None
 
     @strawberry.field(description="The pinned training data.")
     async def training_data(self, info: Info) -> DatasetVersion:

@@ -12,7 +12,9 @@ from app.api.graphql.errors import UserError, refusing
 from app.api.graphql.node import Node
 from app.api.graphql.pagination import After, Connection, First, arg, connect
 from app.api.graphql.scalars import BigInt
+from app.core import ids
 from app.core.paging import PageRequest
+from app.jobs import checkpoints
 from app.models import service
 from app.models import tables as rows
 
@@ -78,7 +80,7 @@ class Deployment(Node):
         return "/v1/chat/completions" if self.status is DeploymentStatus.READY else None
 
 
-@strawberry.type(description="The result of a job; it has a name one can call.")
+@strawberry.type(description="The result of a job or a checkpoint; it has a name one can call.")
 class Model(Node):
     name: str = strawberry.field(description="ft:<base>:<organization>:<suffix>:<id>.")
     provider: Provider = strawberry.field(description="Where it lives.")
@@ -86,6 +88,9 @@ class Model(Node):
     kind: str = strawberry.field(description="lora (an adapter) or full.")
     step: int | None = strawberry.field(description="The training step it was taken at.")
     size_bytes: BigInt = strawberry.field(description="Of its weights on disk.")
+    checkpoint_id: strawberry.ID | None = strawberry.field(
+        description="The checkpoint of the same weights, while it is kept."
+    )
     created_at: datetime = strawberry.field(description="When it was made.")
     row: strawberry.Private[rows.Model]
 
@@ -99,9 +104,14 @@ class Model(Node):
             kind=row.kind,
             step=row.step,
             size_bytes=BigInt(row.size_bytes),
+            checkpoint_id=strawberry.ID(row.checkpoint_id) if row.checkpoint_id else None,
             created_at=row.created_at,
             row=row,
         )
+
+    @strawberry.field(description="Where its weights can be fetched with a GET, as a tar file.")
+    def download_path(self) -> str:
+        return f"/v1/models/{self.id}/content"
 
     @strawberry.field(description="The job that made it.")
     async def job(
@@ -130,7 +140,7 @@ class ModelFilter:
 
 @strawberry.input(description="Which model to make callable, and where.")
 class DeployModelInput:
-    model_id: strawberry.ID = strawberry.field(description="The model's id.")
+    model_id: strawberry.ID = strawberry.field(description="A model's id, or a checkpoint's.")
     hardware: str | None = strawberry.field(
         description="A worker label; any worker when left out.", default=None
     )
@@ -231,10 +241,13 @@ class ModelMutations:
     ) -> DeployModelPayload:
         with refusing() as refused:
             async with info.context.transaction() as session:
+                wanted = str(input.model_id)
+                if ids.prefix_of(wanted) == ids.CHECKPOINT:
+                    wanted = (await checkpoints.as_model(session, info.context.actor, wanted)).id
                 deployment = await service.deploy(
                     session,
                     info.context.actor,
-                    input.model_id,
+                    wanted,
                     hardware=input.hardware,
                     idempotency_key=input.idempotency_key,
                 )

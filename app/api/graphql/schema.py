@@ -12,13 +12,13 @@ from strawberry.types import ExecutionContext
 
 from app.api.graphql.accounts import AccountMutations, AccountQueries
 from app.api.graphql.catalog import BaseModel, CatalogQueries
+from app.api.graphql.checkpoints import Checkpoint, CheckpointMutations
 from app.api.graphql.context import Info
 from app.api.graphql.datasets import Dataset, DatasetMutations, DatasetQueries, DatasetVersion, File
 from app.api.graphql.errors import ERROR_TYPES, present, refusing
 from app.api.graphql.job_comparison import ComparisonQueries
 from app.api.graphql.job_mutations import JobMutations
 from app.api.graphql.job_queries import JobQueries
-from app.api.graphql.job_types import Checkpoint
 from app.api.graphql.jobs import Job
 from app.api.graphql.live.executor import EventExecutor
 from app.api.graphql.models import Deployment, Model, ModelMutations, ModelQueries
@@ -64,7 +64,9 @@ class Query(
 
 
 @strawberry.type(description="What can be done.")
-class Mutation(JobMutations, ModelMutations, DatasetMutations, AccountMutations):
+class Mutation(
+    JobMutations, CheckpointMutations, ModelMutations, DatasetMutations, AccountMutations
+):
     pass
 
 

@@ -1,5 +1,6 @@
 """`/v1`: files in and out, and chat completions of deployed models, in OpenAI's shapes."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -15,6 +16,7 @@ from app.api.graphql.context import Services
 from app.api.limits import EACH
 from app.api.rest.errors import error_response, expected
 from app.api.rest.upload import Upload
+from app.api.rest.weights import files_in, tar_of
 from app.core.actor import Actor, Role, Scope
 from app.core.egress import Egress
 from app.core.errors import AppError, Invalid
@@ -24,7 +26,9 @@ from app.files import service as files
 from app.files.errors import FileNotFound
 from app.files.store import too_large
 from app.files.tables import File
+from app.jobs import checkpoints
 from app.models import service as models
+from app.models.errors import ModelNotFound
 
 # What multipart/form-data may add to a file's own bytes.
 _FORM_OVERHEAD = 64 * 1024
@@ -45,6 +49,7 @@ class RestDoor:
             Route("/v1/files/{id}", self._door(self._delete), methods=["DELETE"]),
             Route("/v1/files/{id}/content", self._door(self._content), methods=["GET"]),
             Route("/v1/models", self._door(self._models), methods=["GET"]),
+            Route("/v1/models/{id}/content", self._door(self._weights), methods=["GET"]),
             Route("/v1/chat/completions", self._door(self._chat), methods=["POST"]),
         ]
 
@@ -141,6 +146,21 @@ class RestDoor:
                     if row.project_id == actor.project_id
                 ],
             }
+        )
+
+    async def _weights(self, request: Request, actor: Actor) -> Response:
+        """Of a model or a checkpoint, by its id."""
+        services = self._services
+        async with services.database.transaction(actor.org_id) as session:
+            found = await checkpoints.weights(session, actor, request.path_params["id"])
+        folder = services.settings.data_dir / found.path
+        parts = await asyncio.to_thread(files_in, folder)
+        if not parts:
+            raise ModelNotFound("Its weights are not on this machine.", path=("id",))
+        return StreamingResponse(
+            tar_of(folder, parts),
+            media_type="application/x-tar",
+            headers={"content-disposition": f'attachment; filename="{found.filename}"'},
         )
 
     async def _chat(self, request: Request, actor: Actor) -> Response:
