@@ -27,6 +27,7 @@ HYPERPARAMETERS: dict[str, Any] = {
     "batchSize": 4,
     "learningRate": 0.002,
     "evalInterval": 45,
+    "checkpointInterval": 45,
 }
 
 _DATA = Path(__file__).parent / "demo_data"

@@ -42,7 +42,8 @@ def test_a_full_run_reports_every_step_once_and_survives_a_kill(
     assert (started.training_cases, started.validation_cases) == (48, 6)
     assert started.dtype == "float32"
     assert [m.step for m in whole.metrics] == list(range(37))
-    assert [m.step for m in whole.metrics if "validation_loss" in m.values] == [0, 9, 18, 27, 36]
+    validated = [m.step for m in whole.metrics if "validation_loss" in m.values]
+    assert validated == [0, 9, 10, 18, 20, 27, 30, 36]  # by the interval, and at each checkpoint
     assert [c.step for c in whole.checkpoints] == [10, 20, 30, 36]
     assert set(whole.metrics[0].values) == {
         "validation_loss",

@@ -120,8 +120,8 @@ class GrantCheckpointPermissionInput:
 
 @strawberry.type(description="What came of grantCheckpointPermission.")
 class GrantCheckpointPermissionPayload:
-    permissions: list[CheckpointPermission] = strawberry.field(
-        description="In the order asked for.", default_factory=list
+    permissions: list[CheckpointPermission] | None = strawberry.field(
+        description="In the order asked for.", default=None
     )
     user_errors: list[UserError] = strawberry.field(description="Why not.", default_factory=list)
 
