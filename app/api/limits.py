@@ -6,13 +6,13 @@ Each process counts for itself, in memory: a limit protects the process, and is 
 import math
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Any
 
 from app.core.errors import Limited
 from app.core.settings import Settings
 
 EACH = 10  # points that a request counts, whatever it asks for
+BURST = 10  # seconds whose messages a WebSocket may send at once
 
 _MOST_KEYS = 10_000
 
@@ -35,10 +35,25 @@ class RateLimited(Limited):
         return super().extensions | {"retryAfter": self.retry_after}
 
 
-@dataclass(slots=True)
-class _Bucket:
-    level: float
-    at: float
+class Bucket:
+    """Tokens that come back with time."""
+
+    __slots__ = ("_at", "level")
+
+    def __init__(self, most: float) -> None:
+        self.level, self._at = most, time.monotonic()
+
+    def missing(self, tokens: float, most: float, per_second: float) -> float:
+        """Take tokens, unless some are missing: their number. More than `most` are taken from a
+        full bucket, as a debt."""
+        now = time.monotonic()
+        self.level = min(most, self.level + (now - self._at) * per_second)
+        self._at = now
+        missing = min(tokens, most) - self.level
+        if missing > 0:
+            return missing
+        self.level -= tokens
+        return 0
 
 
 class Rates:
@@ -47,7 +62,7 @@ class Rates:
 
     def __init__(self, per_minute: int) -> None:
         self.per_minute = per_minute
-        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+        self._buckets: OrderedDict[str, Bucket] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._buckets)
@@ -57,20 +72,16 @@ class Rates:
 
         What counts more than a whole minute's points waits for a full bucket, and leaves a debt.
         """
-        most, now = self.per_minute, time.monotonic()
+        most, per_second = self.per_minute, self.per_minute / 60
         bucket = self._buckets.get(key_id)
         if bucket is None:
-            bucket = self._buckets[key_id] = _Bucket(most, now)
+            bucket = self._buckets[key_id] = Bucket(most)
             if len(self._buckets) > _MOST_KEYS:
                 self._buckets.popitem(last=False)
         else:
             self._buckets.move_to_end(key_id)
-            bucket.level = min(most, bucket.level + (now - bucket.at) * most / 60)
-            bucket.at = now
-        missing = min(points, most) - bucket.level
-        if missing > 0:
-            raise RateLimited(most, max(1, math.ceil(missing * 60 / most)))
-        bucket.level -= points
+        if missing := bucket.missing(points, most, per_second):
+            raise RateLimited(most, max(1, math.ceil(missing / per_second)))
         return max(0, int(bucket.level))
 
 
