@@ -44,6 +44,7 @@ _REFUSALS = {
     1009: "BAD_ANSWER",
     1010: "PROTOCOL_MISMATCH",
 }
+_TRY_AGAIN = {"UNAVAILABLE", "RATE_LIMITED"}
 _REFUSED_STATUSES = {400, 401, 403, 404, 405, 426}
 
 
@@ -200,9 +201,9 @@ def _good(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def _refusal(errors: list[dict[str, Any]]) -> Exception:
-    """UNAVAILABLE is a refusal by its own words "try again": the database restarts, for example."""
+    """What says "try again" by its own words, as while the database restarts, is no refusal."""
     refused = ApiError.of_graphql(errors)
-    return _Lost(refused.message) if refused.code == "UNAVAILABLE" else refused
+    return _Lost(refused.message) if refused.code in _TRY_AGAIN else refused
 
 
 @contextmanager

@@ -78,7 +78,7 @@ class Settings(BaseSettings):
         100, description="Operations one WebSocket may run at once.", gt=0
     )
     max_subscriptions_per_key: int = Field(
-        2_000, description="Operations the streams of one API key may run in a process.", gt=0
+        2_000, description="Operations the WebSockets of one API key may run in a process.", gt=0
     )
     max_connections_per_key: int = Field(
         2_000, description="WebSockets and HTTP streams one API key may hold in a process.", gt=0

@@ -222,7 +222,6 @@ class Frame:
     messages: tuple[str | bytes, ...]
     greeted: bool = True
     protocol: str = "graphql-transport-ws"
-    origin: str | None = None
 
 
 def _subscribe(query: str, id: str = "1") -> str:
@@ -237,6 +236,7 @@ FRAMES = [
     Frame("a null payload", 4400, ('{"type":"subscribe","id":"1","payload":null}',)),
     Frame("binary", 4400, (b"{}",)),
     Frame("a message of 15 MB", 1009, ("x" * 15 * 1024 * 1024,)),
+    Frame("20,000 pings", 4429, ('{"type":"ping"}',) * 20_000),
     Frame("subscribe before init", 4401, (_subscribe("{ viewer { role } }"),), greeted=False),
     Frame("a wrong key", 4403, (INIT,), greeted=False),
     Frame("a second init", 4429, (INIT,)),

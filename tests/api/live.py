@@ -160,3 +160,9 @@ async def watched(server: Server) -> None:
 def drop(socket: Socket) -> None:
     """Go without a word, as a phone in a tunnel does."""
     socket.raw.transport.abort()
+
+
+async def listen(socket: Socket) -> None:
+    """Until the server closes the connection."""
+    while True:
+        await socket.receive()

@@ -39,7 +39,7 @@ async def test_an_attack_by_messages_is_refused_at_once(
     if not frame.close:
         assert '"type":"error"' in heard.replace(" ", "")
         assert len(heard) <= _BYTES
-    assert took < 4 * _SECONDS  # some send megabytes first
+    assert took < 5  # most of it is this process's own sending
     assert [r for r in caplog.records if r.levelno >= logging.ERROR] == []
 
 

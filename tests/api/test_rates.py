@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import websockets
 from graphql import parse
 
 from app.api.graphql.caches import Known
@@ -13,8 +14,9 @@ from app.cli import documents
 from app.core.database import Database
 from app.core.errors import Limited
 from app.core.settings import Settings
-from tests.api.live import Server, serving
-from tests.support import Api, new_tenant
+from tests.api.live import CHANGES, EVENTS, Server, Story, ask, listen, serving
+from tests.jobs.rows import Rows
+from tests.support import Api, Tenant, new_tenant
 
 VIEWER = "{ viewer { role } }"
 PAGE = "query ($n: Int) { jobs(first: $n) { nodes { id checkpoints { nodes { id } } } } }"
@@ -29,8 +31,7 @@ async def strict(settings: Settings, database_url: str) -> AsyncIterator[Server]
 
 
 @pytest.fixture
-async def spender(strict: Server, database: Database, settings: Settings) -> AsyncIterator[Api]:
-    tenant = await new_tenant(database, settings)
+async def spender(strict: Server, tenant: Tenant) -> AsyncIterator[Api]:
     async with Api(strict.url, tenant.key) as client:
         yield client
 
@@ -175,6 +176,92 @@ async def test_one_key_does_not_spend_anothers(
     other = await new_tenant(database, settings)
     async with Api(strict.url, other.key) as neighbour:
         assert (await neighbour.execute(VIEWER))["viewer"]["role"] == "OWNER"
+
+
+async def test_operations_of_a_socket_spend_too(spender: Api) -> None:
+    async with spender.socket() as socket:
+        await ask(socket, "first", VIEWER)
+        answer = (await socket.receive())["payload"]
+        assert answer["extensions"]["cost"]["requested"] == EACH + 1
+        await socket.receive()  # complete
+        for n in range(10):
+            await ask(socket, str(n), VIEWER)
+        told = [await socket.receive() for _ in range(10)]
+        [error] = next(message for message in told if message["type"] == "error")["payload"]
+        assert error["extensions"]["code"] == "RATE_LIMITED"
+        assert error["extensions"]["retryAfter"] >= 1
+        await socket.send(type="ping")  # the connection is none the worse
+        while (await socket.receive())["type"] != "pong":
+            pass
+
+
+@pytest.mark.parametrize("accept", ["text/event-stream", "multipart/mixed;subscriptionSpec=1.0"])
+async def test_a_stream_that_cannot_be_paid_for_does_not_begin(spender: Api, accept: str) -> None:
+    for _ in range(12):
+        await spender.http.post("/graphql", json={"query": VIEWER})
+    response = await spender.http.post(
+        "/graphql", json={"query": CHANGES}, headers={"accept": accept}
+    )
+    assert response.status_code == 429
+    assert response.json()["errors"][0]["extensions"]["code"] == "RATE_LIMITED"
+
+
+async def test_events_cost_nothing_and_their_viewers_little(
+    spender: Api, api: Api, tenant: Tenant, database: Database, ringer: Database
+) -> None:
+    """However many there are, and also when they join a group that is running."""
+    story = await Story.begin(await Rows.of(api, database, tenant), ringer)
+    variables = {"j": story.id, "a": "0"}
+    async with spender.socket() as socket:
+        for id in "abc":
+            await ask(socket, id, EVENTS, variables=variables)
+        for _ in range(50):
+            await story.say()
+        heard = [await socket.receive() for _ in range(150)]
+    assert {message["type"] for message in heard} == {"next"}
+    assert all("extensions" not in message["payload"] for message in heard)
+
+
+@pytest.mark.parametrize("path", ["direct", "asgi"])
+async def test_a_socket_sends_only_so_much(
+    settings: Settings, database_url: str, tenant: Tenant, path: str
+) -> None:
+    calm = settings.model_copy(update={"max_messages_per_second": 2})
+    async with (
+        serving(calm, database_url, path) as server,
+        Api(server.url, tenant.key) as api,
+        api.socket() as socket,
+    ):
+        for _ in range(15):
+            await socket.send(type="ping")
+        for _ in range(15):
+            assert (await socket.receive())["type"] == "pong"
+        for _ in range(15):
+            await socket.send(type="ping")
+        with pytest.raises(websockets.ConnectionClosed) as closed:
+            await listen(socket)
+        assert closed.value.rcvd is not None
+        assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (
+            4429,
+            "Too many messages: 2 a second are taken",
+        )
+
+
+async def test_pings_of_the_protocol_beneath_count_too(
+    settings: Settings, database_url: str, tenant: Tenant
+) -> None:
+    calm = settings.model_copy(update={"max_messages_per_second": 2})
+    async with (
+        serving(calm, database_url) as server,
+        Api(server.url, tenant.key) as api,
+        api.socket() as socket,
+    ):
+        for _ in range(40):
+            await socket.raw.ping()
+        with pytest.raises(websockets.ConnectionClosed) as closed:
+            await listen(socket)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 4429
 
 
 def test_a_bucket_fills_again(monkeypatch: pytest.MonkeyPatch) -> None:

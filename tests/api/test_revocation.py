@@ -7,17 +7,12 @@ import asyncpg
 import pytest
 import websockets
 
-from tests.api.live import CHANGES, Server, ask
+from tests.api.live import CHANGES, Server, ask, listen
 from tests.events.tools import until
-from tests.support import Api, Socket
+from tests.support import Api
 
 VIEWER = {"query": "{ viewer { role } }"}
 WITHIN = 8.0  # seconds; in all of them together
-
-
-async def ended(socket: Socket) -> None:
-    while True:
-        await socket.receive()
 
 
 async def test_a_key_ended_elsewhere_ends_here_within_seconds(
@@ -37,7 +32,7 @@ async def test_a_key_ended_elsewhere_ends_here_within_seconds(
                 said = "\n".join([line async for line in lines])
                 assert "API_KEY_REVOKED" in said
                 with pytest.raises(websockets.ConnectionClosed) as closed:
-                    await ended(socket)
+                    await listen(socket)
         assert closed.value.rcvd
         assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4403, "API_KEY_REVOKED")
 

@@ -185,7 +185,8 @@ class LiveProtocol(asyncio.Protocol):
             except UnicodeDecodeError:
                 self._socket.close(1007, "not UTF-8")
         elif opcode == frames.PING:
-            self._write(frames.PONG, payload)
+            if self._socket.hears():
+                self._write(frames.PONG, payload)
         elif opcode == frames.BINARY:
             self._socket.close(4400, "WebSocket message type must be text")
 

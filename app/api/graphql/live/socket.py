@@ -15,6 +15,7 @@ from app.api.graphql.live.once import answer
 from app.api.graphql.live.plans import Request
 from app.api.graphql.live.wire import Wire
 from app.api.graphql.persisted import resolve_persisted
+from app.api.limits import BURST, EACH, Bucket
 from app.core.actor import Actor
 from app.core.errors import AppError, Limited, Unavailable
 
@@ -25,13 +26,14 @@ _TRY_AGAIN_LATER = 1013  # after 1011 clients give up
 
 
 class Socket(Connection):
-    __slots__ = ("_admission", "_early", "_patience", "acknowledged", "operations")
+    __slots__ = ("_admission", "_early", "_messages", "_patience", "acknowledged", "operations")
 
     def __init__(self, live: Live, wire: Wire) -> None:
         super().__init__(live, wire)
         self.acknowledged = False
         self.operations: dict[str, Viewer | asyncio.Task[None]] = {}
         self._early: list[bytes | str] | None = None
+        self._messages = Bucket(BURST * live.settings.max_messages_per_second)
         self._admission: asyncio.Task[None] | None = None
         self._patience: asyncio.TimerHandle | None = asyncio.get_running_loop().call_later(
             live.settings.connection_init_seconds,
@@ -49,7 +51,7 @@ class Socket(Connection):
 
     def receive(self, text: bytes | str) -> None:
         """A message. Raises UnicodeDecodeError for bytes that are no text."""
-        if self.closed:
+        if self.closed or not self.hears():
             return
         if self._early is not None:
             self._early.append(text)
@@ -60,6 +62,14 @@ class Socket(Connection):
             self._handle(parse(text))
         except Malformed as wrong:
             self.close(4400, str(wrong))
+
+    def hears(self) -> bool:
+        """Count something that the client sent; False when that closed the connection."""
+        pace = self.live.settings.max_messages_per_second
+        if self._messages.missing(1, BURST * pace, pace):
+            self.close(4429, f"Too many messages: {pace} a second are taken")
+            return False
+        return True
 
     def lost(self) -> None:
         if self.closed:
@@ -170,6 +180,7 @@ class Socket(Connection):
             return
         try:
             request = self._request(asked)
+            self.live.limits.rates.spend(self.actor.key_id, EACH)
             self.live.limits.subscriptions.take(self.actor.key_id)
         except AppError as refusal:
             request_id = authentication.new_request_id()
