@@ -68,23 +68,27 @@ def json_text(value: object) -> str:
     return _NUL.sub(r"\1\\ufffd", encoded) if "\\u0000" in encoded else encoded
 
 
-class TenantConnection(asyncpg.Connection):  # type: ignore[type-arg]
-    """Begins a transaction and names its organization in one round trip instead of two.
+class TenantConnection(asyncpg.Connection):
+    """Begins a transaction and names its organization in one round trip instead of two."""
 
-    What stands in `tenant` holds for the next BEGIN alone. Without it no tenant's row is visible.
-    """
+    __slots__ = ("_naming",)
 
-    __slots__ = ("tenant",)
-    tenant: str | None
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._naming = ""
+
+    def name(self, org_id: str | None) -> None:
+        """For the next BEGIN alone. Without an organization no tenant's row is visible."""
+        # A simple query holds several statements but no parameters.
+        if org_id is not None and not _ID.fullmatch(org_id):
+            raise ValueError("this is no organization's id")
+        self._naming = (
+            "" if org_id is None else f" SELECT set_config('app.org_id', '{org_id}', true);"
+        )
 
     async def execute(self, query: str, *args: object, timeout: float | None = None) -> str:
-        tenant = getattr(self, "tenant", None)
-        if tenant is not None and query.startswith("BEGIN"):
-            self.tenant = None
-            # A simple query holds several statements but no parameters.
-            if not _ID.fullmatch(tenant):
-                raise ValueError("this is no organization's id")
-            query = f"{query} SELECT set_config('app.org_id', '{tenant}', true);"
+        if self._naming and query.startswith("BEGIN"):
+            query, self._naming = query + self._naming, ""
         return await super().execute(query, *args, timeout=timeout)
 
 
@@ -102,7 +106,7 @@ def _check_idle(engine: AsyncEngine) -> None:
     @event.listens_for(engine.sync_engine, "checkout")
     def wake(connection: Any, record: ConnectionPoolEntry, _: object) -> None:
         rested_at = record.info.get("rested_at")
-        connection.driver_connection.tenant = None
+        connection.driver_connection.name(None)
         if connection.driver_connection.is_closed():
             raise DisconnectionError("the server closed this connection")
         if rested_at is not None and time.monotonic() - rested_at > _RESTED:
@@ -156,7 +160,7 @@ class Database:
                 connection = await session.connection(execution_options=isolation)
                 raw = await connection.get_raw_connection()
                 driver: Any = raw.driver_connection
-                driver.tenant = org_id  # said with the BEGIN, which the first statement sends
+                driver.name(org_id)  # sent with the BEGIN, before the first statement
                 yield session
             if rings := session.info.get("rings"):
                 self.after_commit(frozenset(rings))

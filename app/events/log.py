@@ -45,14 +45,15 @@ _APPEND = text(
         UPDATE streams
            SET last_seq = last_seq + :n, latest = coalesce(CAST(:latest AS jsonb), latest)
          WHERE stream_id = :stream AND (CAST(:epoch AS int) IS NULL OR epoch = :epoch)
-        RETURNING last_seq - :n AS base, org_id)
-    INSERT INTO events (org_id, stream_id, seq, attempt, type, step, at, data)
-    SELECT head.org_id, :stream, head.base + new.ord, new.attempt, new.type, new.step, new.at,
-           new.data
-      FROM head, unnest(CAST(:attempts AS int[]), CAST(:types AS text[]), CAST(:steps AS int[]),
-                        CAST(:ats AS timestamptz[]), CAST(:data AS jsonb[]))
-           WITH ORDINALITY AS new(attempt, type, step, at, data, ord)
-    RETURNING seq
+        RETURNING last_seq, org_id),
+    added AS (
+        INSERT INTO events (org_id, stream_id, seq, attempt, type, step, at, data)
+        SELECT head.org_id, :stream, head.last_seq - :n + new.ord, new.attempt, new.type, new.step,
+               new.at, new.data
+          FROM head, unnest(CAST(:attempts AS int[]), CAST(:types AS text[]), CAST(:steps AS int[]),
+                            CAST(:ats AS timestamptz[]), CAST(:data AS jsonb[]))
+               WITH ORDINALITY AS new(attempt, type, step, at, data, ord))
+    SELECT last_seq FROM head
     """
 )
 _OPEN = text("INSERT INTO streams (stream_id, org_id, last_seq, epoch) VALUES (:id, :org, 0, 0)")
@@ -90,9 +91,12 @@ async def append(
 ) -> int:
     """Add events at the stream's end, in order; returns the last one's sequence number.
 
-    Takes the stream's row lock until commit. With `epoch`, raises Fenced when a later claim has
-    raised it. `latest` replaces the stream's newest progress and metric values.
+    Takes the stream's row lock until commit. A batch holds at least one event. With `epoch`,
+    raises Fenced when a later claim has raised it. `latest` replaces the stream's newest progress
+    and metric values.
     """
+    if not events:
+        raise ValueError("a batch holds at least one event")
     now = clock.now()
     rows = await (await session.connection()).execute(
         _APPEND,
@@ -108,11 +112,11 @@ async def append(
             "data": [json_text(event.data) for event in events],
         },
     )
-    numbers = rows.scalars().all()
-    if not numbers:
+    last = rows.scalar()
+    if last is None:
         raise Fenced(stream_id)
     session.info.setdefault("rings", set()).add(stream_id)
-    return int(max(numbers))
+    return int(last)
 
 
 async def contains(session: AsyncSession, stream_id: str, event: NewEvent) -> bool:

@@ -179,10 +179,10 @@ def start_message(said: report.Started) -> dict[str, Any]:
     }
 
 
-def newest_of(said: report.Metrics, event: NewEvent, attempt: int) -> dict[str, Any]:
+def newest_of(said: report.Metrics, event: NewEvent) -> dict[str, Any]:
     assert event.at is not None  # noqa: S101 - set where it was made
     return {
-        "attempt": attempt,
+        "attempt": event.attempt,
         "step": said.step,
         "epoch": said.epoch,
         "at": event.at.isoformat(),

@@ -4,29 +4,24 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 from app.attempts.queue import Claim
 from app.catalog.errors import BaseModelUnknown
 from app.datasets.tables import DatasetVersion
-from app.events.log import Fenced, NewEvent
-from app.events.types import EventType
+from app.events.log import Fenced
 from app.jobs.progress import WorkOrder
 from app.jobs.states import JobStatus, RequestedAction
 from app.training import report
 from app.training.config import CONFIG, TrainingConfig
+from app.worker import reports
 from app.worker.embedded import prepare_embedded
 from app.worker.lease import Lease
 from app.worker.manifest import differences, run_manifest
 from app.worker.process import TrainingProcess, log_tail
-from app.worker.record import JobRecord, WorkImpossible, Workshop, newest_of, start_message
+from app.worker.record import JobRecord, WorkImpossible, Workshop
 
 log = logging.getLogger(__name__)
-
-FLUSH_EVERY = 0.25
-FLUSH_AT = 100
 
 
 class TrainingRun:
@@ -75,7 +70,9 @@ class TrainingRun:
         self._process = await TrainingProcess.start(config)
         watcher = asyncio.create_task(self._watch(), name=f"watch-{self._claim.subject_id}")
         try:
-            ending = await self._listen(order, self._process)
+            ending = await reports.record(
+                self._record, self._process.reports(), lambda said: self._started(order, said)
+            )
         finally:
             watcher.cancel()
             await asyncio.gather(watcher, return_exceptions=True)
@@ -178,35 +175,6 @@ class TrainingRun:
                 f"differ: {'; '.join(other)}.",
             )
 
-    async def _listen(self, order: WorkOrder, process: TrainingProcess) -> report.Report | None:
-        """Turn reports into events, in batches; returns the last word, if there was one."""
-        ending: report.Report | None = None
-        async for batch in _batches(process.reports()):
-            events: list[NewEvent] = []
-            latest: dict[str, Any] | None = None
-            for said in batch:
-                match said:
-                    case report.Metrics():
-                        event = self._record.metrics(said)
-                        events.append(event)
-                        latest = newest_of(said, event, self._claim.number)
-                    case report.Message():
-                        data = {"level": said.level, "message": said.message}
-                        events.append(self._record.event(EventType.MESSAGE, data))
-                    case report.Started():
-                        await self._record.flush(events, latest)
-                        events, latest = [], None
-                        await self._started(order, said)
-                        events.append(self._record.event(EventType.MESSAGE, start_message(said)))
-                    case report.Checkpoint():
-                        await self._record.flush(events, latest)
-                        events, latest = [], None
-                        await self._record.checkpoint(said)
-                    case _:
-                        ending = said
-            await self._record.flush(events, latest)
-        return ending
-
     async def _conclude(
         self, order: WorkOrder, config: TrainingConfig, ending: report.Report | None
     ) -> None:
@@ -243,29 +211,3 @@ class TrainingRun:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-async def _batches(reports: AsyncIterator[report.Report]) -> AsyncIterator[list[report.Report]]:
-    """At once when they come one at a time; up to 100, or what a quarter of a second brings, when
-    they come fast."""
-    waiting: list[report.Report] = []
-    flushed = 0.0
-    pending = asyncio.ensure_future(anext(reports, None))
-    try:
-        while True:
-            left = max(0.0, flushed + FLUSH_EVERY - time.monotonic()) if waiting else None
-            done, _ = await asyncio.wait({pending}, timeout=left)
-            if done:
-                said = pending.result()
-                if said is None:
-                    break
-                waiting.append(said)
-                pending = asyncio.ensure_future(anext(reports, None))
-            due = time.monotonic() - flushed >= FLUSH_EVERY
-            if waiting and (due or len(waiting) >= FLUSH_AT):
-                yield waiting
-                waiting, flushed = [], time.monotonic()
-        if waiting:
-            yield waiting
-    finally:
-        pending.cancel()

@@ -1,7 +1,8 @@
 """Benchmarks, on loopback only: `python -m tests.bench [NAME]`.
 
 fanout, latency, idle and connect give all figures of live delivery, so they choose scenarios.
-`page` is the cost of queries, `training` that of a step through the worker, `attacks` that of
+`page` is the cost of queries, `training` that of a step through the worker, `ingest` that of
+metric points on their way into the log, `changes` that of changes of state, `attacks` that of
 requests made to hurt.
 """
 
@@ -9,7 +10,7 @@ import argparse
 import asyncio
 import sys
 
-from tests.bench import attacks, page, training
+from tests.bench import attacks, changes, ingest, page, training
 from tests.bench.live import SCENARIOS, Figures, measure, shown
 from tests.bench.world import world
 
@@ -19,7 +20,13 @@ _CHOSEN = {
     "idle": ["5000"],
     "connect": ["1000"],
 }
-_ALONE = {"page": page.main, "training": training.main, "attacks": attacks.main}
+_ALONE = {
+    "page": page.main,
+    "training": training.main,
+    "ingest": ingest.main,
+    "changes": changes.main,
+    "attacks": attacks.main,
+}
 
 
 async def live(names: list[str], path: str) -> list[Figures]:

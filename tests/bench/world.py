@@ -1,6 +1,7 @@
 """A server process on a real database, running jobs, and processes to talk to by lines."""
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
@@ -77,6 +78,19 @@ class Child:
         self._process.wait(10)
 
 
+def postgres_cpu(data_dir: Path) -> float:
+    """Seconds of CPU that the server used, its ended processes included."""
+    pid = int((data_dir / "postgres" / "postmaster.pid").read_text().split()[0])
+    keeper = psutil.Process(pid)
+    own = keeper.cpu_times()
+    used = own.user + own.system + own.children_user + own.children_system
+    for process in keeper.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            used += times.user + times.system
+    return used
+
+
 @dataclass
 class World:
     server: Child
@@ -84,6 +98,17 @@ class World:
     tenant: Tenant
     jobs: list[str]
     path: str
+    url: str
+    data_dir: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of a further process of ours."""
+        return {
+            "LUTHIER_DATA_DIR": str(self.data_dir),
+            "LUTHIER_DATABASE_URL": self.url,
+            "LUTHIER_LOG_LEVEL": "warning",
+        }
 
     async def tell(self, jobs: list[str], number: int) -> float:
         """One event in each job's log; the moment when they were committed."""
@@ -95,10 +120,11 @@ class World:
 
 
 @asynccontextmanager
-async def world(path: str, jobs: int = 100) -> AsyncIterator[World]:
-    """Everything, until the end of the block; `path` is direct or asgi."""
+async def world(path: str, jobs: int = 100, *, durable: bool = False) -> AsyncIterator[World]:
+    """Everything, until the end of the block; `path` is direct or asgi. Live delivery commits
+    little: only what measures commits needs them `durable`."""
     with tempfile.TemporaryDirectory() as folder:
-        embedded = EmbeddedPostgres(Path(folder), fsync=False)
+        embedded = EmbeddedPostgres(Path(folder), fsync=durable)
         embedded.start()
         try:
             settings = Settings(data_dir=Path(folder), _env_file=None)
@@ -121,7 +147,15 @@ async def world(path: str, jobs: int = 100) -> AsyncIterator[World]:
                     async with writer.transaction(tenant.actor.org_id) as session:
                         for job in made:
                             await log.open_stream(session, job.org_id, job.id)
-                    yield World(server, writer, tenant, [job.id for job in made], path)
+                    yield World(
+                        server,
+                        writer,
+                        tenant,
+                        [job.id for job in made],
+                        path,
+                        embedded.url,
+                        Path(folder),
+                    )
         finally:
             embedded.stop()
 

@@ -130,7 +130,7 @@ class Run:
 
     async def _flush(self, events: list[NewEvent]) -> None:
         metrics = [event for event in events if event.type == EventType.METRICS]
-        latest = newest_of(self._metrics(), metrics[-1], self._claim.number) if metrics else None
+        latest = newest_of(self._metrics(), metrics[-1]) if metrics else None
         await self._record.flush(events, latest)
         self._crew.marks.committed([mark_of(event.data) for event in events])
 

@@ -48,6 +48,15 @@ async def test_many_concurrent_writers_get_one_dense_sequence(database: Database
         assert await head(database, org, stream) == len(found)
 
 
+async def test_an_empty_batch_is_a_mistake_of_the_caller(database: Database, org: str) -> None:
+    """Not Fenced, which would make a worker stop."""
+    stream = await new_stream(database, org)
+    async with database.transaction(org) as session:
+        with pytest.raises(ValueError, match="at least one"):
+            await log.append(session, stream, [], epoch=0)
+    assert await head(database, org, stream) == 0
+
+
 async def test_a_rolled_back_batch_leaves_no_hole(database: Database, org: str) -> None:
     stream = await new_stream(database, org)
 
