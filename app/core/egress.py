@@ -31,7 +31,11 @@ class Egress:
     @asynccontextmanager
     async def post(self, url: str, body: bytes, token: str) -> AsyncIterator[Reply]:
         """Send JSON and stream what comes back. Raises Unavailable when nobody answers."""
-        headers = {"content-type": "application/json", "authorization": f"Bearer {token}"}
+        headers = {
+            "content-type": "application/json",
+            "accept-encoding": "identity",  # the answer is passed on as it comes
+            "authorization": f"Bearer {token}",
+        }
         request = self._client.build_request("POST", url, content=body, headers=headers)
         try:
             response = await self._client.send(request, stream=True)
@@ -57,12 +61,20 @@ class Egress:
             raise Unavailable(f"Nobody answers at {url}.") from trouble
         return response.status_code, response.content
 
-    async def post_json(self, url: str, body: bytes, token: str) -> tuple[int, bytes]:
+    async def post_json(
+        self, url: str, body: bytes, token: str, *, longest: int = 16 << 20
+    ) -> tuple[int, bytes]:
+        """Raises Unavailable when nobody answers, or with more than `longest` bytes."""
+        content = bytearray()
         async with self.post(url, body, token) as reply:
             try:
-                return reply.status, b"".join([chunk async for chunk in reply.chunks])
+                async for chunk in reply.chunks:
+                    content += chunk
+                    if len(content) > longest:
+                        raise Unavailable(f"{url} answers with more than {longest:,} bytes.")
             except httpx.TransportError as trouble:
                 raise Unavailable(f"{url} broke off.") from trouble
+            return reply.status, bytes(content)
 
     async def close(self) -> None:
         await self._client.aclose()

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from app.core.parent import die_with_parent
 from app.training.config import CONFIG, TrainingConfig
-from app.training.environment import die_with_parent, use_one_gpu
+from app.training.environment import use_one_gpu
 from app.training.errors import TrainingFailed, TrainingStopped
 from app.training.report import EXIT_FAILED, EXIT_FINISHED, EXIT_STOPPED, Failed, Reporter
 from app.training.run import Run, StopRequest

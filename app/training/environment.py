@@ -1,11 +1,6 @@
 """The surroundings of a training process: what its supervisor exports, what it does to itself."""
 
-import ctypes
 import os
-import signal
-import sys
-
-PR_SET_PDEATHSIG = 1
 
 
 def default_threads() -> int:
@@ -41,12 +36,6 @@ def environment(threads: int | None = None, allow_hub: bool = False) -> dict[str
     if not allow_hub:
         variables |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     return variables
-
-
-def die_with_parent() -> None:
-    """On Linux, be killed when the thread that started this process ends."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def use_one_gpu() -> None:
