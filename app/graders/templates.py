@@ -15,8 +15,8 @@ SAMPLE_FIELDS = ("output_text", "output_json", "output_tools", "choices", "outpu
 
 _NOTHING: dict[str | int, Any] = {}
 _BRACES = re.compile(r"\{\{(.*?)\}\}", re.S)
-_REFERENCE = re.compile(r"\s*(item|sample)((?:\.[^\s.\[\]{}]+|\[\d+\])*)\s*")
-_STEP = re.compile(r"\.([^\s.\[\]{}]+)|\[(\d+)\]")
+_REFERENCE = re.compile(r"\s*(item|sample)((?:\.[^\s.|'\"(){}\[\]]+|\[\d+\])*)\s*")
+_STEP = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
 
 
 class TemplateInvalid(ValueError):

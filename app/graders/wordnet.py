@@ -72,7 +72,7 @@ class WordNet:
         return list(dict.fromkeys(forms))
 
     def _offsets(self, part: str, lemma: str) -> list[int]:
-        line = _find(self._index[part], lemma.replace(" ", "_").encode())
+        line = _find(self._index[part], lemma.encode()) if lemma else None
         if line is None:
             return []
         fields = line.split()

@@ -9,10 +9,13 @@ import signal
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import psutil
+
 from app.graders.sandbox import paths
 
 _LONGEST_REPLY = 64 * 1024
 _LOAD_SECONDS = 10.0
+_END_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -65,11 +68,15 @@ class Launch:
 
 
 class ProcessBox:
-    """A runner process. Killing it ends all that it could have started: in bubblewrap its whole
-    namespace, and elsewhere the filter lets it start nothing."""
+    """A runner process, frozen whenever it has no case, whatever threads a grader left behind.
+
+    Killing it ends all that it could have started: in bubblewrap its whole namespace, and elsewhere
+    the filter lets it start nothing.
+    """
 
     def __init__(self, process: asyncio.subprocess.Process, limits: Limits) -> None:
         self._process, self._limits = process, limits
+        self._runner = -1  # a pidfd, once it runs
         self._case = 0
         self._processor = 0.0
 
@@ -100,6 +107,8 @@ class ProcessBox:
                 "parent": os.getpid() if launch.direct else 0,
             }
             await box._ask(config, _LOAD_SECONDS)
+            box._runner = os.pidfd_open(_innermost(process.pid))
+            box._signal(signal.SIGSTOP)
         except BaseException:
             await box.close()
             raise
@@ -112,7 +121,9 @@ class ProcessBox:
     async def grade(self, sample: Any, item: Any, seconds: float) -> float:
         self._case += 1
         case = {"case": self._case, "sample": sample, "item": item}
+        self._signal(signal.SIGCONT)
         reply = await self._ask(case, seconds)
+        self._signal(signal.SIGSTOP)
         self._processor = float(reply.get("cpu", 0.0))
         if isinstance(error := reply.get("error"), str):
             raise GraderRaised(error)
@@ -122,9 +133,23 @@ class ProcessBox:
         return value
 
     async def close(self) -> None:
+        if self._runner >= 0:
+            # From the inside out, so that bubblewrap's processes collect each other.
+            with contextlib.suppress(BoxBroken):
+                self._signal(signal.SIGKILL)
+            os.close(self._runner)
+            self._runner = -1
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), _END_SECONDS)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         await self._process.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        try:
+            signal.pidfd_send_signal(self._runner, number)
+        except ProcessLookupError:
+            raise BoxBroken("exited", "The grader's process has ended.") from None
 
     async def _ask(self, message: dict[str, Any], seconds: float) -> dict[str, Any]:
         assert self._process.stdin is not None  # noqa: S101 - both are pipes, see open()
@@ -141,6 +166,15 @@ class ProcessBox:
         if not line:
             raise BoxBroken("exited", "The grader's process ended before it answered.")
         return _understood(line, message.get("case", 0))
+
+
+def _innermost(pid: int) -> int:
+    """The runner, seen from outside: bubblewrap starts it as the child of a child."""
+    try:
+        inside = psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        inside = []
+    return inside[-1].pid if inside else pid
 
 
 def _understood(line: bytes, case: int) -> dict[str, Any]:
