@@ -9,7 +9,7 @@ from app.graders.text import TextMetrics
 
 # lemma, part of speech, senses, pointers, senses again, tagged senses, offsets into the data file
 LICENSE = "  1 This is no WordNet, but it is laid out like one.\n  2 Lines like these come first.\n"
-WORDS = {
+WORDS: dict[str, list[tuple[str, ...]]] = {
     "noun": [("auto", "car", "motor_car"), ("child", "kid"), ("leaf",)],
     "verb": [("go", "run"), ("hurry", "rush")],
     "adj": [("quick(a)", "fast")],
@@ -67,8 +67,8 @@ def test_synonyms(folder: Path, word: str, expected: set[str]) -> None:
 
 
 def test_meteor_knows_synonyms_where_there_are_files(folder: Path) -> None:
-    pair = ("meteor", "the auto is fast", "the car is quick")
-    with_files, notes = TextMetrics(folder).compare(*pair)
+    metrics = TextMetrics(folder)
+    with_files, notes = metrics.compare("meteor", "the auto is fast", "the car is quick")
     # All four words match in one run: 1 - 0.5 * (1/4)^3.
     assert with_files == pytest.approx(1 - 0.5 * (1 / 4) ** 3)
     assert notes == []
