@@ -1,6 +1,6 @@
 """Reading jobs: one, many, their events, points, checkpoints and statistics."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -106,9 +106,11 @@ async def page(
     request: PageRequest,
     where: JobFilter,
     order: JobOrder = JobOrder.CREATED_AT_DESC,
+    columns: Collection[str] | None = None,
 ) -> Page[Job]:
+    """Rows to read; with `columns` they have these only, beside those that the order needs."""
     actor.require(Scope.READ)
-    return await JobRepository(session, actor.org_id).page(request, where, order)
+    return await JobRepository(session, actor.org_id).page(request, where, order, columns)
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,20 @@ class _Plan:
     leaves: tuple[tuple[str, type | None, Convert, bool], ...]
     rest: dict[str, Any]
 
+    def result(self, source: Any) -> dict[str, Any]:
+        """Raises whatever the normal path has to explain."""
+        results: dict[str, Any] = dict(self.names)
+        for (name, exact, convert, nullable), value in zip(
+            self.leaves, self.read(source), strict=True
+        ):
+            if type(value) is exact:
+                results[name] = value
+            elif value is not None:
+                results[name] = convert(value)
+            elif not nullable:
+                raise _Unusual
+        return results
+
 
 class LeafExecutor(StrawberryGraphQLCoreExecutionContext):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -67,26 +81,13 @@ class LeafExecutor(StrawberryGraphQLCoreExecutionContext):
         grouped_field_set: Any,
         position_context: Any,
     ) -> Any:
-        key = (parent_type.name, id(grouped_field_set))
-        plan = (
-            self._plans[key]
-            if key in self._plans
-            else self._planned(key, parent_type, grouped_field_set)
-        )
+        plan = self._plan(parent_type, grouped_field_set)
         if plan is None:
             return super().execute_fields(
                 parent_type, source_value, path, grouped_field_set, position_context
             )
-        results: dict[str, Any] = dict(plan.names)
         try:
-            values = plan.read(source_value)
-            for (name, exact, convert, nullable), value in zip(plan.leaves, values, strict=True):
-                if type(value) is exact:
-                    results[name] = value
-                elif value is not None:
-                    results[name] = convert(value)
-                elif not nullable:
-                    raise _Unusual
+            results = plan.result(source_value)
         except Exception:  # noqa: BLE001 - the normal path raises it again, located
             return super().execute_fields(
                 parent_type, source_value, path, grouped_field_set, position_context
@@ -99,6 +100,36 @@ class LeafExecutor(StrawberryGraphQLCoreExecutionContext):
         else:
             return _merged(results, rest)
         return results
+
+    def complete_iterable_value(
+        self,
+        item_type: GraphQLOutputType,
+        field_details_list: Any,
+        info: Any,
+        path: Path,
+        items: Any,
+        position_context: Any,
+    ) -> Any:
+        """A list of objects of which leaves alone are asked is read without a word on each."""
+        kind = item_type.of_type if isinstance(item_type, GraphQLNonNull) else item_type
+        if isinstance(kind, GraphQLObjectType) and isinstance(items, list):
+            selection, deferred, _ = self.collect_subfields(kind, field_details_list)
+            plan = None if deferred else self._plan(kind, selection)
+            if plan and not plan.rest and not self.get_stream_usage(field_details_list, path):
+                try:
+                    if kind.is_type_of is None or all(kind.is_type_of(i, info) for i in items):
+                        return [plan.result(item) for item in items]
+                except Exception:  # noqa: BLE001, S110 - the normal path raises it again, located
+                    pass
+        return super().complete_iterable_value(
+            item_type, field_details_list, info, path, items, position_context
+        )
+
+    def _plan(self, parent_type: GraphQLObjectType, selection: Any) -> _Plan | None:
+        key = (parent_type.name, id(selection))
+        if key in self._plans:
+            return self._plans[key]
+        return self._planned(key, parent_type, selection)
 
     def _planned(
         self, key: tuple[str, int], parent_type: GraphQLObjectType, selection: Any

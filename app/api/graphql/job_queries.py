@@ -9,7 +9,7 @@ import strawberry
 from app.api.graphql.catalog import Provider
 from app.api.graphql.context import Info
 from app.api.graphql.job_types import JobStatus
-from app.api.graphql.jobs import Job, JobConnection
+from app.api.graphql.jobs import Job, JobConnection, Reading
 from app.api.graphql.pagination import (
     After,
     Before,
@@ -18,8 +18,10 @@ from app.api.graphql.pagination import (
     arg,
     connect,
 )
+from app.api.graphql.selection import beneath, selected
 from app.core.paging import PageRequest
 from app.events import cursors
+from app.events.log import Head
 from app.jobs import filters, queries
 from app.jobs import states as job_states
 
@@ -103,7 +105,11 @@ class JobQueries:
         before: Before = None,
     ) -> JobConnection:
         request = PageRequest.of(first, after, last, before)
-        who = info.context.actor
+        who, asked = info.context.actor, selected(info)
+        edges = beneath(info, asked.get("edges", []))
+        nodes = [*asked.get("nodes", []), *edges.get("node", [])]
+        reading = Reading.of(frozenset(beneath(info, nodes)))
+        heads: dict[str, Head] = {}
         async with info.context.transaction(snapshot=True) as session:
             page = await queries.page(
                 session,
@@ -111,11 +117,16 @@ class JobQueries:
                 request,
                 (filter or JobFilter()).plain(),
                 filters.JobOrder(str(order_by.value)),
+                reading.columns,
             )
-            ids = [row.id for row in page.rows]
-            heads = await queries.heads(session, [who.org_id, *ids])
+            streams = [row.id for row in page.rows] if reading.stream else []
+            if "cursor" in asked:
+                streams.append(who.org_id)
+            if streams:
+                heads = await queries.heads(session, streams)
         connection: JobConnection = connect(
-            page, lambda row: Job.of(row, heads.get(row.id)), JobConnection
+            page, lambda row: reading.job(row, heads.get(row.id)), JobConnection
         )
-        connection.cursor = cursors.encode(heads[who.org_id].last_seq)
+        if "cursor" in asked:
+            connection.cursor = cursors.encode(heads[who.org_id].last_seq)
         return connection

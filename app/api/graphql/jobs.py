@@ -1,10 +1,15 @@
 """The job as the API shows it."""
 
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 from typing import Annotated, Any
 
 import strawberry
 from sqlmodel.ext.asyncio.session import AsyncSession
+from strawberry.types import get_object_definition
+from strawberry.utils.str_converters import to_camel_case
 
 from app.api.graphql.catalog import Provider
 from app.api.graphql.checkpoints import Checkpoint, CheckpointRetention
@@ -97,43 +102,7 @@ class Job(Node):
 
     @staticmethod
     def of(row: rows.Job, head: Head | None = None) -> "Job":
-        hyperparameters: Any = row.hyperparameters
-        resolved: Any = row.resolved
-        metadata: Any = row.labels
-        return Job(
-            id=strawberry.ID(row.id),
-            name=row.name,
-            description=row.description,
-            status=JobStatus(row.status),
-            requested_action=(
-                RequestedAction(row.requested_action) if row.requested_action else None
-            ),
-            provider=Provider(row.provider),
-            provider_job_id=row.provider_job_id,
-            provider_status=row.provider_status,
-            base_model=row.base_model,
-            method=row.method,
-            hyperparameters=hyperparameters,
-            resolved_hyperparameters=resolved,
-            suffix=row.suffix,
-            seed=BigInt(row.seed),
-            metadata=metadata,
-            hardware=row.hardware,
-            rerun_of=strawberry.ID(row.rerun_of) if row.rerun_of else None,
-            manifest=RunManifest.of(row.manifest) if row.manifest else None,
-            estimated_cost=row.estimated_cost,
-            cost=row.cost,
-            error=JobError(**row.error) if row.error else None,
-            owner_id=strawberry.ID(row.owner_id),
-            organization_id=strawberry.ID(row.org_id),
-            project_id=strawberry.ID(row.project_id),
-            created_at=row.created_at,
-            started_at=row.started_at,
-            finished_at=row.finished_at,
-            updated_at=row.updated_at,
-            row=row,
-            head=head,
-        )
+        return EVERYTHING.job(row, head)
 
     async def _stream(self, info: Info) -> Head:
         return self.head or await info.context.heads.load(str(self.id))
@@ -296,6 +265,81 @@ class Job(Node):
             found = await queries.attempts(session, info.context.actor, str(self.id))
         lease = found[-1].lease_until if found else None
         return lease is None or lease < clock.now()
+
+
+def _values(kind: type[Enum]) -> Callable[[str], Any]:
+    return {member.value: member for member in kind}.__getitem__
+
+
+# Fields that are a column, with its name where it is another, and how its values are read.
+_COLUMNS: dict[str, tuple[str, Callable[[Any], Any] | None]] = {
+    field.python_name: (field.python_name, None)
+    for field in get_object_definition(Job, strict=True).fields
+    if field.base_resolver is None
+} | {
+    "status": ("status", _values(JobStatus)),
+    "requested_action": ("requested_action", _values(RequestedAction)),
+    "provider": ("provider", _values(Provider)),
+    "resolved_hyperparameters": ("resolved", None),
+    "metadata": ("labels", None),
+    "manifest": ("manifest", RunManifest.of),
+    "error": ("error", lambda error: JobError(**error)),
+    "organization_id": ("org_id", None),
+}
+# What the other fields look at: columns of `row`, and attributes.
+_LOOKED_AT = {
+    "progress": ("status",),
+    "isStale": ("status",),
+    "trainedTokens": ("trained_tokens",),
+    "trainingData": ("training_version_id",),
+    "validationData": ("validation_version_id",),
+    "resultFiles": ("result_file_ids",),
+    "model": ("model_id",),
+    "deployments": ("model_id",),
+} | dict.fromkeys(
+    ("__typename", "cursor", "latestMetrics", "lastEvidence", "metrics", "events", "checkpoints",
+     "attempts"),
+    (),
+)  # fmt: skip
+_STREAM = frozenset({"cursor", "progress", "trainedTokens", "latestMetrics", "lastEvidence"})
+_BY_NAME = {to_camel_case(name): name for name in _COLUMNS}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How much of a job is read: all of it (no `columns` named), or what some fields look at."""
+
+    columns: frozenset[str] | None
+    stream: bool
+    fields: tuple[tuple[str, str, Callable[[Any], Any] | None], ...]
+
+    @staticmethod
+    def of(asked: frozenset[str]) -> "Reading":
+        """For these fields of the API. One that is not known here may look at anything."""
+        if not asked <= _BY_NAME.keys() | _LOOKED_AT.keys():
+            return EVERYTHING
+        looked_at = {name for field in asked for name in _LOOKED_AT.get(field, ())}
+        plain = {_BY_NAME[field] for field in asked if field in _BY_NAME} | {"id"}
+        plain |= looked_at & _COLUMNS.keys()
+        columns = {_COLUMNS[name][0] for name in plain} | looked_at
+        return Reading(frozenset(columns), bool(asked & _STREAM), _fields(plain))
+
+    def job(self, row: rows.Job, head: Head | None) -> Job:
+        """Past the initializer: a list has up to 200 of them."""
+        job = object.__new__(Job)
+        values = job.__dict__
+        values["row"], values["head"] = row, head
+        for name, column, read in self.fields:
+            value = getattr(row, column)
+            values[name] = value if read is None or value is None else read(value)
+        return job
+
+
+def _fields(names: Collection[str]) -> tuple[Any, ...]:
+    return tuple((name, *_COLUMNS[name]) for name in sorted(names))
+
+
+EVERYTHING = Reading(None, True, _fields(_COLUMNS))
 
 
 @strawberry.type(description="One page of jobs.")
