@@ -1,4 +1,4 @@
-"""What a page of jobs asks of the database: the columns that were asked for, and nothing per row."""
+"""What a page of jobs asks of the database: the columns asked for, and nothing per row."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
