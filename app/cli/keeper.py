@@ -94,6 +94,8 @@ async def _start(part: Part) -> asyncio.subprocess.Process:
         *(sys.executable, "-m", "app.cli.main", part.verb),
         env=environment,
         pass_fds=descriptors,
+        # Ctrl-C in a terminal is for us: a server would take it for a second signal and hurry.
+        start_new_session=True,
     )
 
 

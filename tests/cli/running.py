@@ -36,6 +36,7 @@ class Running:
                 stdout=log,
                 stderr=log,
                 env=environment(settings | {"port": str(self.port)}),
+                start_new_session=True,  # as a shell does for what it runs
             )
 
     def __enter__(self) -> Self:

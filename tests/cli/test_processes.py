@@ -224,8 +224,9 @@ async def test_while_one_is_dead_its_sibling_answers(serve: Running, tenant: Ten
     assert doomed.pid not in {child.pid for child in await _both(serve)}
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_drains_all_and_clients_are_told_to_come_back(
-    mortal: Running, tenant: Tenant, database: Database, writer: Database
+    number: signal.Signals, mortal: Running, tenant: Tenant, database: Database, writer: Database
 ) -> None:
     story = await _story(mortal, tenant, database, writer)
     last = await story.say(3)
@@ -259,7 +260,10 @@ async def test_a_signal_drains_all_and_clients_are_told_to_come_back(
     silent = await asyncio.open_connection("127.0.0.1", mortal.port)  # says nothing at all
     await until(lambda: len(got) == 20 * last, within=30)
     family = mortal.family()
-    mortal.process.send_signal(signal.SIGTERM)
+    if number is signal.SIGINT:  # from a terminal it goes to the whole group
+        os.killpg(mortal.process.pid, number)
+    else:
+        mortal.process.send_signal(number)
     assert await asyncio.to_thread(mortal.process.wait, 10) == 0
     silent[1].close()
     assert set(await asyncio.gather(*viewers)) == {1012}
