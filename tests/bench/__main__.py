@@ -1,6 +1,7 @@
 """Benchmarks, on loopback only: `python -m tests.bench [NAME]`.
 
 fanout, latency, idle and connect give all figures of live delivery, so they choose scenarios.
+They print CPU beside a bare write's, and end with status 1 when a target is missed.
 `page` is the cost of queries, `training` that of a step through the worker, `ingest` that of
 metric points on their way into the log, `changes` that of changes of state, `attacks` that of
 requests made to hurt.
@@ -11,7 +12,7 @@ import asyncio
 import sys
 
 from tests.bench import attacks, changes, ingest, page, training
-from tests.bench.live import SCENARIOS, Figures, measure, shown
+from tests.bench.live import SCENARIOS, Figures, measure, over, shown
 from tests.bench.world import world
 
 _CHOSEN = {
@@ -45,8 +46,12 @@ def main() -> None:
     parser.add_argument("--path", choices=["direct", "asgi"], default="direct")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    figures = asyncio.run(live(given.only or _CHOSEN[given.what], given.path))
+    chosen = given.only or _CHOSEN[given.what]
+    figures = asyncio.run(live(chosen, given.path))
     print(shown(figures, given.json))  # noqa: T201
+    found = zip(chosen, figures, strict=True)
+    missed = [words for name, one in found for words in over(SCENARIOS[name], one)]
+    sys.exit("\n".join(missed) or 0)
 
 
 if __name__ == "__main__":

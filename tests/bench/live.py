@@ -11,6 +11,11 @@ from tests.bench.world import FLOOR_PORT, PORT, QUERY, Child, World
 _FRAME = 330  # bytes, about what a viewer of QUERY gets
 _SETTLE = 1.0
 
+# What is promised on the short path, for each viewer of a shared document.
+_TIMES = 2.5  # the floor of the same run, for each message
+_SETUP = 300.0  # µs of CPU
+_MEMORY = 30.0  # KiB
+
 
 @dataclass(frozen=True)
 class Scenario:
@@ -20,14 +25,19 @@ class Scenario:
     different: bool = False
     rate: float = 20.0
     rounds: int = 100
+    cpu_us: float | None = 0.0
+    """A target that holds also where 2.5 times the floor is less; None: there is none."""
+    p99_ms: float | None = None
 
 
 SCENARIOS = {
-    "100": Scenario("100 viewers of 1 job", 100),
-    "1000": Scenario("1,000 viewers of 1 job", 1_000),
+    "100": Scenario("100 viewers of 1 job", 100, cpu_us=None),
+    "1000": Scenario("1,000 viewers of 1 job", 1_000, p99_ms=30),
     "5000": Scenario("5,000 viewers of 1 job", 5_000, rate=5, rounds=40),
-    "jobs": Scenario("1,000 viewers over 100 jobs", 1_000, jobs=100, rate=10, rounds=50),
-    "documents": Scenario("500 viewers, 500 documents", 500, different=True, rate=4, rounds=20),
+    "jobs": Scenario("1,000 viewers over 100 jobs", 1_000, jobs=100, rate=10, rounds=50, cpu_us=10),
+    "documents": Scenario(
+        "500 viewers, 500 documents", 500, different=True, rate=4, rounds=20, cpu_us=None
+    ),
 }
 
 
@@ -43,6 +53,25 @@ class Figures:
     p99_ms: float
     setup_us: float
     memory_kib: float
+
+
+def over(wanted: Scenario, found: Figures) -> list[str]:
+    """Which targets were missed. By the long path only the losses count: it is known to be dear."""
+    targets: list[tuple[str, float, float | None]] = [("missing", found.missing, 0)]
+    many = wanted.viewers >= 1_000  # for fewer, the clock of the CPU is too coarse
+    if found.path == "direct":
+        most = None if wanted.cpu_us is None else max(wanted.cpu_us, _TIMES * found.floor_us)
+        targets += [
+            ("µs/msg", found.cpu_us, most),
+            ("p99 ms", found.p99_ms, wanted.p99_ms),
+            ("set-up µs", found.setup_us, _SETUP if many else None),
+            ("KiB each", found.memory_kib, _MEMORY if many else None),
+        ]
+    return [
+        f"{found.scenario}: {name} {value:.1f}, over the target of {most:.1f}"
+        for name, value, most in targets
+        if most is not None and value > most
+    ]
 
 
 async def viewers(

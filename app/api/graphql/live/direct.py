@@ -199,8 +199,8 @@ class LiveProtocol(asyncio.Protocol):
                 return
             if self._socket:
                 self._socket.lost()
-            self._closing = True
             self._write(frames.CLOSE, b"" if code == 1005 else payload[:2])
+            self._end()
         self._transport.close()
 
     def _break(self, broken: Broken) -> None:
@@ -212,7 +212,8 @@ class LiveProtocol(asyncio.Protocol):
         self._transport.write(frames.head(opcode, len(payload)) + payload)
 
     def _end(self) -> None:
-        """The close frame is on its way; what follows it is the client's answer, or nothing."""
+        """The close frame is on its way; what follows it is the client's answer, or nothing. One
+        who does not take it is not waited for."""
         self._closing = True
         self._transport.resume_reading()
         self._timer = asyncio.get_running_loop().call_later(_CLOSES_WITHIN, self._transport.abort)

@@ -156,7 +156,7 @@ class Execution(Channel):
             async for result in results:
                 assert isinstance(result, ExecutionResult)  # noqa: S101 - @defer is off
                 errors = [error.formatted for error in result.errors or ()]
-                if any(error["extensions"].get("code") == _OUTAGE for error in errors):
+                if any(error.get("extensions", {}).get("code") == _OUTAGE for error in errors):
                     return errors
                 if isinstance(result, PreExecutionError) and not begun:
                     self._refuse(errors)
