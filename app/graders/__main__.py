@@ -76,7 +76,7 @@ def _send(fd: int, line: bytes) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m app.graders")
     parser.add_argument("--sandbox", choices=get_args(Wanted), default="auto")
-    parser.add_argument("--boxes", type=int, default=max(2, os.cpu_count() or 2))
+    parser.add_argument("--boxes", type=int, default=(os.cpu_count() or 1) + 1)
     parser.add_argument("--memory", type=int, default=Limits.memory)
     parser.add_argument("--seconds", type=float, default=Limits.seconds)
     parser.add_argument("--wordnet", type=Path)

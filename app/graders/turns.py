@@ -1,4 +1,4 @@
-"""Whose turn it is: so many at once, and no tenant with more than half of them."""
+"""Whose turn it is: so many at once, and some always kept from whoever has most."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 class Turns:
     def __init__(self, total: int) -> None:
-        self._share = max(1, total // 2)
+        self._share = max(1, total - max(1, total // 4))
         self._all = asyncio.Semaphore(total)
         self._tenants: dict[str, tuple[asyncio.Semaphore, int]] = {}
 
