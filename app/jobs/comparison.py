@@ -87,7 +87,7 @@ async def _settings(session: AsyncSession, actor: Actor, job: Job) -> dict[str, 
         found["validationData"] = version.sha256
     for name, value in (job.resolved or job.hyperparameters).items():
         found[f"hyperparameters.{name}"] = value
-    for name in ("device", "dtype", "threads", "luthier"):
+    for name in ("baseSha256", "templateSha256", "device", "dtype", "threads", "luthier"):
         found[name] = manifest.get(name)
     for name, value in manifest.get("versions", {}).items():
         found[f"versions.{name}"] = value

@@ -41,7 +41,8 @@ class RunEnvironment(BaseModel):
 
 
 class Manifest(BaseModel):
-    """`template_sha256` is of the chat template, `start_sha256` of the manifest gone on from."""
+    """`base_sha256` is of the base model's files (None: it came from a hub), `template_sha256` of
+    its chat template, `start_sha256` of the manifest gone on from."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -49,6 +50,7 @@ class Manifest(BaseModel):
     job_id: str
     attempt: int
     base_model_name: str
+    base_sha256: str | None = None
     start_sha256: str | None = None
     method: Method
     template_sha256: str
@@ -71,6 +73,15 @@ def hash_file(path: Path, *, sync: bool = False) -> str:
         if sync:
             os.fsync(file.fileno())
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_weights(folder: Path) -> str:
+    """sha256 over all that a model is loaded from: names and bytes of its files."""
+    whole = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".safetensors", ".json", ".jinja", ".model", ".txt"):
+            whole.update(f"{path.name}\0{hash_file(path)}\n".encode())
+    return whole.hexdigest()
 
 
 def seal(folder: Path, manifest: Manifest) -> tuple[str, int]:

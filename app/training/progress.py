@@ -75,8 +75,7 @@ class ReportingCallback(TrainerCallback):  # type: ignore[misc]  # the library i
             # No evaluation: whoever asks for a pause waits for this process to leave.
             control.should_save = control.should_training_stop = True
             control.should_evaluate = False
-        elif control.should_save or state.global_step >= state.max_steps:
-            # Every checkpoint is judged: the best one may be asked for.
+        elif self._run.resolved.validates_at(state.global_step):
             control.should_evaluate = self._validates
 
     def on_log(

@@ -39,6 +39,7 @@ class Started(_Report):
     dtype: str
     threads: int
     versions: dict[str, str]
+    base_sha256: str | None
     template_sha256: str
 
 

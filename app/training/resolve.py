@@ -71,6 +71,11 @@ class ResolvedHyperparameters(BaseModel):
     steps_per_epoch: int
     total_steps: int
 
+    def validates_at(self, step: int) -> bool:
+        """By the interval, at the last step, and where a checkpoint wants to be judged."""
+        last = step >= self.total_steps
+        return last or not step % self.eval_interval or not step % self.checkpoint_interval
+
 
 def resolved_max_length(hp: Hyperparameters, context_length: int | None = None) -> int:
     """The token limit of one case; known before the data is tokenised, unlike the rest."""
@@ -100,7 +105,7 @@ def resolve(
     | warmup_steps | 2 % of the steps from 200 steps on; a shorter run has none to waste |
     | lora_rank | 16, on all linear layers; that of the adapter a job goes on from |
     | max_length | 1024, or the model's context when that is shorter (of prompts: its half) |
-    | checkpoint_interval, eval_interval | four and five in a run; the last step has both anyway |
+    | checkpoint_interval, eval_interval | five in a run; each checkpoint is validated anyway |
     | beta | dpo 0.1, reinforcement 0.04 |
     | compute_multiplier | 1: 4 samples of a prompt on processors, 8 on accelerators |
     | eval_samples | 1 |
@@ -145,7 +150,7 @@ def resolve(
         adapter=hp.adapter,
         lora_rank=(auto_lora_rank or 16) if hp.lora_rank == "auto" else hp.lora_rank,
         max_length=max_length,
-        checkpoint_interval=_auto_interval(hp.checkpoint_interval, total_steps, 4),
+        checkpoint_interval=_auto_interval(hp.checkpoint_interval, total_steps, 5),
         eval_interval=_auto_interval(hp.eval_interval, total_steps, 5),
         early_stopping=hp.early_stopping,
         per_device_batch_size=per_device,

@@ -10,7 +10,14 @@ from types import FrameType
 
 from app.training.config import TrainingConfig
 from app.training.errors import TrainingFailed
-from app.training.manifest import Manifest, RunEnvironment, hash_file, seal, verify
+from app.training.manifest import (
+    Manifest,
+    RunEnvironment,
+    hash_file,
+    hash_weights,
+    seal,
+    verify,
+)
 from app.training.report import EXIT_STOPPED, Checkpoint, Finished, Reporter, Stopped, Values
 from app.training.resolve import ResolvedHyperparameters
 
@@ -61,6 +68,7 @@ class Run:
         self.last_checkpoint: tuple[int, Path] | None = None
         self.resolved: ResolvedHyperparameters
         self.environment: RunEnvironment
+        self.base_sha256: str | None = None
         self.template_sha256: str
 
     def check_inputs(self) -> None:
@@ -69,7 +77,10 @@ class Run:
         _check_hash(config.training_file, config.training_sha256, "training_file")
         if config.validation_file and config.validation_sha256:
             _check_hash(config.validation_file, config.validation_sha256, "validation_file")
-        if not config.allow_hub and not Path(config.base_model).is_dir():
+        base = Path(config.base_model)
+        if base.is_dir():
+            self.base_sha256 = hash_weights(base)
+        elif not config.allow_hub:
             raise base_model_unavailable(config)
         if config.start_from and config.start_manifest_sha256:
             self._check_start(config.start_from, config.start_manifest_sha256)
@@ -80,6 +91,7 @@ class Run:
             "seed": config.seed,
             "training_sha256": config.training_sha256,
             "base_model_name": config.base_model_name,
+            "base_sha256": self.base_sha256,
             "start_sha256": config.start_manifest_sha256,
             "method": config.method,
         }
@@ -126,7 +138,7 @@ class Run:
         if self.resumed is None:
             return True
         step = self.resumed.step
-        if step % self.resolved.eval_interval and step < self.resolved.total_steps:
+        if not self.resolved.validates_at(step):
             return False
         return not any(name.startswith("validation_") for name in self.resumed.metrics)
 
@@ -198,6 +210,7 @@ class Run:
             job_id=config.job_id,
             attempt=config.attempt,
             base_model_name=config.base_model_name,
+            base_sha256=self.base_sha256,
             start_sha256=config.start_manifest_sha256,
             method=config.method,
             template_sha256=self.template_sha256,

@@ -95,6 +95,7 @@ def train(run: Run, recipe: Recipe) -> None:
             validation_cases=validation.cases if validation else 0,
             training_tokens=training.tokens,
             truncated_cases=training.truncated,
+            base_sha256=run.base_sha256,
             template_sha256=run.template_sha256,
             **environment.model_dump(),
         )

@@ -8,18 +8,19 @@ from app.jobs.progress import WorkOrder
 from app.training.report import Started
 
 # What a rerun may differ in from the first run, and then differs in its last digits too.
-_SURROUNDINGS = ("device", "dtype", "threads", "versions")
+_SURROUNDINGS = ("baseSha256", "templateSha256", "device", "dtype", "threads", "versions")
 
 
 def run_manifest(
     order: WorkOrder, said: Started, machine: dict[str, Any], hourly_cost: float
 ) -> dict[str, Any]:
-    """As plain JSON. Data and templates by the SHA-256 of their bytes, prices in US dollars."""
+    """As plain JSON. What was read, by the SHA-256 of its bytes; prices in US dollars."""
     return {
         "luthier": version("luthier"),
         "trainingSha256": order.training.sha256,
         "validationSha256": order.validation.sha256 if order.validation else None,
         "baseModel": order.job.base_model,
+        "baseSha256": said.base_sha256,
         "method": order.job.method,
         "templateSha256": said.template_sha256,
         "hyperparameters": said.resolved.model_dump(mode="json", exclude_none=True),

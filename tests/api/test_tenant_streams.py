@@ -28,9 +28,11 @@ CURSORS |= {f"Subscription.{name}.after" for name in LEDGERS + JOB_STREAMS}
 CURSORS |= {"Query.jobs.before", "Job.events.after", "Job.checkpoints.after"}
 OF_NO_TENANT = {"Query.baseModels.after"}
 ROUTES = [
-    ("GET", "/v1/files/{id}"),
-    ("GET", "/v1/files/{id}/content"),
-    ("DELETE", "/v1/files/{id}"),
+    ("GET", "/v1/files/{id}", "file"),
+    ("GET", "/v1/files/{id}/content", "file"),
+    ("DELETE", "/v1/files/{id}", "file"),
+    ("GET", "/v1/models/{id}/content", "model"),
+    ("GET", "/v1/models/{id}/content", "checkpoint"),
 ]
 
 
@@ -163,19 +165,18 @@ async def test_a_cursor_of_anothers_stream_opens_only_ones_own(
 def test_every_route_that_takes_an_id_is_tried() -> None:
     routes = RestDoor(cast(Any, None), cast(Any, None)).routes()
     taking = {(m, r.path) for r in routes if "{" in r.path for m in r.methods or ()}
-    assert taking - {(method, path) for method, path in ROUTES} <= {
-        ("HEAD", path) for _, path in ROUTES
-    }
-    assert set(ROUTES) <= taking
+    tried = {(method, path) for method, path, _ in ROUTES}
+    assert taking - tried <= {("HEAD", path) for _, path in tried}
+    assert tried <= taking
 
 
-@pytest.mark.parametrize(("method", "path"), ROUTES)
-async def test_anothers_file_is_answered_like_one_that_does_not_exist(
-    method: str, path: str, ours: Populated, theirs: Populated, owner: Owner
+@pytest.mark.parametrize(("method", "path", "kind"), ROUTES)
+async def test_anothers_thing_is_answered_like_one_that_does_not_exist(
+    method: str, path: str, kind: str, ours: Populated, theirs: Populated, owner: Owner
 ) -> None:
     before = await rows_of(owner, theirs.org_id), await rows_of(owner, ours.org_id)
     answers = []
-    for id in (theirs.ids["file"], like(theirs.ids["file"])):
+    for id in (theirs.ids[kind], like(theirs.ids[kind])):
         response = await ours.api.http.request(method, path.format(id=id))
         assert response.status_code == 404
         answers.append((blanked(response.text, id), sorted(response.headers)))

@@ -24,6 +24,7 @@ async def test_preferences_become_a_model(owner: Api) -> None:
                     "learningRate": 0.005,
                     "beta": 0.5,
                     "evalInterval": 6,
+                    "checkpointInterval": 6,
                 }
             }
         },

@@ -15,7 +15,8 @@ COMPARE = """query ($ids: [ID!]!) { compareJobs(ids: $ids) {
   curves { metric firstDifferentStep series { jobId points { step value } } } } }"""
 MANIFEST = """query ($j: ID!) { job(id: $j) { rerunOf seed hyperparameters resolvedHyperparameters
   trainingData { sha256 } manifest { luthier trainingSha256 validationSha256 baseModel method
-    hyperparameters seed device dtype threads versions hardware hourlyCost } } }"""
+    baseSha256 templateSha256 hyperparameters seed device dtype threads versions
+    hardware hourlyCost } } }"""
 
 
 async def rerun(owner: Api, job: str, **more: Any) -> dict[str, Any]:

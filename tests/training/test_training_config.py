@@ -20,7 +20,7 @@ def test_auto_makes_enough_steps_of_a_small_set_and_few_passes_of_a_large_one() 
     assert [auto(n).batch_size for n in (1, 3, 240, 2000)] == [1, 3, 4, 16]
     demo = auto(240)
     assert (demo.total_steps, demo.lora_rank, demo.learning_rate) == (60, 16, 5e-4)
-    assert (demo.checkpoint_interval, demo.eval_interval, demo.warmup_steps) == (15, 12, 0)
+    assert (demo.checkpoint_interval, demo.eval_interval, demo.warmup_steps) == (12, 12, 0)
     assert auto(2000).warmup_steps == 7
     assert auto(240, adapter="full").learning_rate == 5e-5
     assert auto(240, learning_rate_multiplier=2.0).learning_rate == 1e-3

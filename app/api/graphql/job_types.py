@@ -96,6 +96,9 @@ class RunManifest:
     training_sha256: str = strawberry.field(description="Of the training data's bytes.")
     validation_sha256: str | None = strawberry.field(description="Of the validation data's bytes.")
     base_model: str = strawberry.field(description="What was tuned.")
+    base_sha256: str | None = strawberry.field(
+        description="Of the base model's files; null when it came from a hub."
+    )
     method: str = strawberry.field(description="How.")
     hyperparameters: JSON = strawberry.field(description='As numbers: what "auto" became.')
     seed: BigInt = strawberry.field(description="Of every random choice.")
