@@ -216,6 +216,20 @@ def pair_lines(count: int, word: str = "case") -> str:
     )
 
 
+def item_lines(count: int, word: str = "case") -> str:
+    """Small, different, valid questions with what a grader may ask for."""
+    return "\n".join(
+        json.dumps(
+            {
+                "messages": [{"role": "user", "content": f"Where does {word} {n} go?"}],
+                "word": word,
+                "wanted": 20,
+            }
+        )
+        for n in range(count)
+    )
+
+
 async def count_rows(database_url: str, table: str, org_id: str) -> int:
     """Rows of one tenant in a table, counted as the owner, whom no policy binds."""
 

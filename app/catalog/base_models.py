@@ -12,7 +12,7 @@ from app.core.settings import Settings
 from app.training import embedded
 
 LOCAL = "local"
-METHODS = ("supervised", "dpo")  # what our own training takes
+METHODS = ("supervised", "dpo", "reinforcement")  # what our own training takes
 
 
 @dataclass(frozen=True)

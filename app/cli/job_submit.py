@@ -28,8 +28,9 @@ def hyperparameters(named: dict[str, str | None], others: list[str]) -> dict[str
     """Named options and `--set`, in the API's spelling, as numbers where they are numbers."""
     given: dict[str, str | None] = {**named, **pairs(others, "--set")}
     found = {_camel(key): _value(text) for key, text in given.items() if text is not None}
-    if isinstance(found.get("adapter"), str):
-        found["adapter"] = found["adapter"].upper()
+    for name in ("adapter", "reasoningEffort"):
+        if isinstance(found.get(name), str):
+            found[name] = found[name].upper()
     return found
 
 
@@ -43,6 +44,23 @@ def _value(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
+
+
+def method_input(
+    method: str, hyperparameters: dict[str, Any], grader: Path | None
+) -> dict[str, Any]:
+    """The `method` of submitJob. Raises a usage error for a grader that is missing or no JSON."""
+    given: dict[str, Any] = {"hyperparameters": hyperparameters}
+    if (grader is not None) != (method == "reinforcement"):
+        raise typer.BadParameter(
+            "Reinforcement needs a grader, the other methods take none.", param_hint="--grader"
+        )
+    if grader is not None:
+        try:
+            given["grader"] = json.loads(grader.read_text())
+        except (OSError, ValueError) as wrong:
+            raise typer.BadParameter(f"{grader}: {wrong}.", param_hint="--grader") from wrong
+    return {method: given}
 
 
 def check_data(given: str, option: str) -> None:

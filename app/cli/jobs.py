@@ -1,5 +1,6 @@
 """`luthier jobs …`: submit, watch and steer fine-tuning jobs."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -85,8 +86,12 @@ def submit_job(
     ],
     validation: Annotated[str | None, typer.Option(help="Validation data, likewise.")] = None,
     method: Annotated[
-        Literal["supervised", "dpo"], typer.Option(help="How to tune; the data must fit it.")
+        Literal["supervised", "dpo", "reinforcement"],
+        typer.Option(help="How to tune; the data must fit it."),
     ] = "supervised",
+    grader: Annotated[
+        Path | None, typer.Option(help="For reinforcement: a JSON file with the grader.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="For people.")] = None,
     suffix: Annotated[str | None, typer.Option(help="Part of the model's name.")] = None,
     epochs: Annotated[str | None, typer.Option(help='Passes over the data, or "auto".')] = None,
@@ -127,7 +132,7 @@ def submit_job(
     }
     input = {
         "baseModel": base_model,
-        "method": {method: {"hyperparameters": settings}},
+        "method": job_submit.method_input(method, settings, grader),
         "dryRun": dry_run,
         **{key: value for key, value in optional.items() if value is not None},
     }

@@ -170,6 +170,7 @@ async def add_checkpoint(
     checkpoint.manifest_sha256 = manifest_sha256
     checkpoint.size_bytes = size_bytes
     checkpoint.metrics = metrics
+    checkpoint.score = metrics.get("validation_reward")
     session.add(checkpoint)
     await session.flush()
     event = NewEvent(

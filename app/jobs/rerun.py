@@ -32,6 +32,7 @@ async def submission_of(
         validation_version_id=job.validation_version_id,
         method=job.method,
         hyperparameters=settled(job),
+        grader=job.grader,
         name=name or f"{job.name} again",
         description=job.description,
         suffix=job.suffix,

@@ -16,23 +16,22 @@ from app.catalog.base_models import BaseModel, BaseModels
 from app.core import clock, ids
 from app.core.actor import Actor, Role, Scope
 from app.datasets import service as datasets
-from app.datasets.formats import Format
 from app.datasets.tables import DatasetVersion
 from app.events import log
 from app.events.log import NewEvent
 from app.events.types import EventType
-from app.jobs.errors import HyperparameterInvalid, JobInputInvalid, MetadataTooLarge
+from app.jobs import methods
+from app.jobs.errors import JobInputInvalid, MetadataTooLarge
 from app.jobs.estimates import Estimate, Size, estimate
 from app.jobs.repository import JobRepository
 from app.jobs.retention import Retention
 from app.jobs.states import Cause, JobStatus
 from app.jobs.tables import Job
 from app.jobs.transition import announce
-from app.training.hyperparameters import HYPERPARAMETERS, Hyperparameters
+from app.training.hyperparameters import Hyperparameters
 
 METADATA_PAIRS, METADATA_KEY, METADATA_VALUE = 16, 64, 512
 LONGEST_SUFFIX = 64
-FORMATS = {"supervised": Format.CHAT, "dpo": Format.PREFERENCE}
 _LINES_SHOWN = 5
 _SUFFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -46,6 +45,7 @@ class Submission:
     validation_version_id: str | None = None
     method: str = "supervised"
     hyperparameters: dict[str, Any] = field(default_factory=dict)
+    grader: Any = None
     name: str | None = None
     description: str | None = None
     suffix: str | None = None
@@ -83,13 +83,14 @@ async def check(
     of the validation data that are in the training data too."""
     actor.require(Scope.WRITE, Role.ADMIN)
     base_model = base_models.get(asked.base_model)
-    hyperparameters = _hyperparameters(asked)
+    hyperparameters = methods.hyperparameters(asked.method, asked.hyperparameters)
+    methods.check_grader(asked.method, asked.grader)
     _check_words(asked)
     training = await datasets.get_version(session, actor, asked.training_version_id)
     validation = None
     if asked.validation_version_id is not None:
         validation = await datasets.get_version(session, actor, asked.validation_version_id)
-    _check_formats(asked.method, training, validation)
+    methods.check_formats(asked.method, training, validation)
     labels = await catalog.labels_for(session, actor, asked.hardware)
     cost = await estimate(session, base_model, hyperparameters, Size.of(training), hourly_cost)
     warnings = list(training.report.get("warnings", []))
@@ -132,6 +133,7 @@ async def submit(session: AsyncSession, actor: Actor, checked: Checked) -> Job:
         base_model=checked.base_model.name,
         method=asked.method,
         hyperparameters=checked.hyperparameters.model_dump(),
+        grader=asked.grader,
         training_version_id=checked.training.id,
         validation_version_id=checked.validation.id if checked.validation else None,
         suffix=asked.suffix,
@@ -176,40 +178,6 @@ async def submit(session: AsyncSession, actor: Actor, checked: Checked) -> Job:
     return job
 
 
-def _hyperparameters(asked: Submission) -> Hyperparameters:
-    known = HYPERPARAMETERS.get(asked.method)
-    if known is None:
-        raise JobInputInvalid(
-            f"This server knows the methods {', '.join(HYPERPARAMETERS)}.", path=("method",)
-        )
-    try:
-        return known.model_validate(asked.hyperparameters)
-    except ValidationError as wrong:
-        first = wrong.errors()[0]
-        names = [str(name) for name in first["loc"]] or ["hyperparameters"]
-        # Below it, places in a union of types are named, which are not the customer's words.
-        names = names[: 2 if names[0] == "early_stopping" else 1]
-        given = repr(first.get("input"))[:80]
-        shown = [_camel(name) for name in names]
-        raise HyperparameterInvalid(
-            f"{'.'.join(shown)}: {first['msg']}, got {given}.{_allowed(known, names)}",
-            path=("method", asked.method, "hyperparameters", *shown),
-        ) from wrong
-
-
-def _check_formats(
-    method: str, training: DatasetVersion, validation: DatasetVersion | None
-) -> None:
-    wanted = FORMATS[method]
-    for field_name, version in (("trainingData", training), ("validationData", validation)):
-        if version is not None and version.format != wanted:
-            raise JobInputInvalid(
-                f"{version.id} is of the format {version.format}, but the method {method} takes "
-                f"the format {wanted}.",
-                path=(field_name,),
-            )
-
-
 def _overlap_warning(lines: Sequence[int]) -> str:
     cases, are = ("case", "is") if len(lines) == 1 else ("cases", "are")
     shown = ", ".join(map(str, lines[:_LINES_SHOWN]))
@@ -218,26 +186,6 @@ def _overlap_warning(lines: Sequence[int]) -> str:
         f"{len(lines)} validation {cases} {are} in the training data too (of the validation data, "
         f"line {shown}{more}), so the validation loss looks better than it is."
     )
-
-
-def _camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(word.capitalize() for word in rest)
-
-
-def _allowed(known: type[Hyperparameters], names: list[str]) -> str:
-    """The range of a hyperparameter in words; nothing for those that have none."""
-    schema = known.model_json_schema()
-    place = schema["properties"].get(names[0], {})
-    if len(names) > 1:
-        place = schema["$defs"]["EarlyStopping"]["properties"].get(names[1], {})
-    for option in place.get("anyOf", [place]):
-        low = option.get("minimum", option.get("exclusiveMinimum"))
-        if low is not None:
-            high = f"to {option['maximum']}" if "maximum" in option else "on"
-            auto = '"auto", or ' if "anyOf" in place else ""
-            return f" Allowed: {auto}a number from {low} {high}."
-    return ""
 
 
 def _check_words(asked: Submission) -> None:
@@ -261,8 +209,8 @@ def _check_words(asked: Submission) -> None:
         except ValidationError as wrong:
             first = wrong.errors()[0]
             raise JobInputInvalid(
-                f"{_camel(str(first['loc'][0]))}: {first['msg']}, got {first['input']!r}.",
-                path=("checkpointRetention", _camel(str(first["loc"][0]))),
+                f"{methods.camel(str(first['loc'][0]))}: {first['msg']}, got {first['input']!r}.",
+                path=("checkpointRetention", methods.camel(str(first["loc"][0]))),
             ) from wrong
     if len(asked.metadata) > METADATA_PAIRS:
         raise MetadataTooLarge(

@@ -62,6 +62,7 @@ class Job(SQLModel, table=True):
     method: str
     hyperparameters: dict[str, Any] = json_column()
     resolved: dict[str, Any] | None = json_column(nullable=True)
+    grader: dict[str, Any] | None = json_column(nullable=True)
     training_version_id: str
     validation_version_id: str | None = None
     suffix: str | None = None

@@ -19,7 +19,11 @@ from app.training.report import EXIT_FAILED, EXIT_FINISHED, EXIT_STOPPED, Failed
 from app.training.run import Run, StopRequest
 
 # Imported by name when needed: each loads torch, which takes seconds and hundreds of megabytes.
-METHODS = {"supervised": "app.training.sft", "dpo": "app.training.dpo"}
+METHODS = {
+    "supervised": "app.training.sft",
+    "dpo": "app.training.dpo",
+    "reinforcement": "app.training.grpo",
+}
 
 
 def main(arguments: list[str]) -> int:

@@ -2,16 +2,18 @@
 worker writes it."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
+from app.graders.protocol import ModelEndpoint
 from app.training.hyperparameters import (
     Auto,
     Count,
     DpoHyperparameters,
     Hyperparameters,
     Method,
+    ReinforcementHyperparameters,
     SupervisedHyperparameters,
 )
 
@@ -68,6 +70,16 @@ class DpoConfig(TrainingConfig):
     hyperparameters: DpoHyperparameters = DpoHyperparameters()
 
 
-CONFIG: TypeAdapter[SupervisedConfig | DpoConfig] = TypeAdapter(
-    Annotated[SupervisedConfig | DpoConfig, Field(discriminator="method")]
-)
+class ReinforcementConfig(TrainingConfig):
+    """`tenant` is whose graders these are: no two share a sandbox."""
+
+    method: Literal["reinforcement"]
+    hyperparameters: ReinforcementHyperparameters = ReinforcementHyperparameters()
+    grader: dict[str, Any]
+    tenant: str
+    model_endpoint: ModelEndpoint | None = None
+    model_urls: list[str] = Field(default=[], description="Where graders' models may be called.")
+
+
+_Any = SupervisedConfig | DpoConfig | ReinforcementConfig
+CONFIG: TypeAdapter[_Any] = TypeAdapter(Annotated[_Any, Field(discriminator="method")])

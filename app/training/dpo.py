@@ -56,7 +56,7 @@ def _read(run: Run, path: Path, tokenizer: Any, max_length: int, code: FailureCo
         tokens=sum(pair.tokens for pair in pairs),
         longest=max((pair.longest for pair in pairs), default=0),
         truncated=found.truncated,
-        without_target=found.without_target,
+        left_out=found.without_target,
     )
 
 

@@ -43,7 +43,9 @@ class EarlyStoppingCallback(TrainerCallback):  # type: ignore[misc]  # the libra
 
     def _judge(self, state: Any, control: Any) -> None:
         seen = [entry[self._name] for entry in state.log_history if self._name in entry]
-        if not exhausted(self._rule, [self._sign * value for value in seen]):
+        # None: no sample of that evaluation could be judged.
+        costs = [math.inf if value is None else self._sign * value for value in seen]
+        if not exhausted(self._rule, costs):
             return
         control.should_training_stop = True
         control.should_save = state.global_step > 0

@@ -9,6 +9,8 @@ FailureCode = Literal[
     "invalid_validation_file",
     "data_changed",
     "base_model_unavailable",
+    "invalid_grader",
+    "grader_failed",
     "checkpoint_corrupt",
     "checkpoint_mismatch",
     "out_of_memory",

@@ -23,6 +23,7 @@ _BOTH = {
     "reward_std": "reward_std",
     "frac_reward_zero_std": "reward_zero_std_fraction",
     "kl": "kl",
+    "grader_errors": "grader_error_fraction",
     "completions/mean_length": "completion_length",
     "completions/min_length": "completion_length_min",
     "completions/max_length": "completion_length_max",
@@ -40,11 +41,26 @@ NAMES = {
     **_BOTH,
     **{f"eval_{theirs}": f"validation_{ours}" for theirs, ours in _BOTH.items()},
 }
-# The trainer's own clocks and counters: they start again after a resume, ours do not.
+# The trainer's own clocks and counters, which start again after a resume (ours do not), and what is
+# reported by another name.
 DROPPED = (
     "epoch", "num_tokens", "total_flos", "train_", "eval_runtime", "eval_samples", "eval_steps",
-    "eval_num_tokens", "eval_epoch", "eval_model_preparation_time",
+    "eval_num_tokens", "eval_epoch", "eval_model_preparation_time", "step_time", "profiling/",
+    "rewards/grader/", "eval_rewards/grader/", "clip_ratio/", "eval_clip_ratio/",
+    "eval_reward_std", "eval_frac_reward_zero_std", *(
+        f"{when}completions/{what}_terminated_length"
+        for when in ("", "eval_") for what in ("mean", "min", "max")
+    ),
 )  # fmt: skip
+
+
+GRADER = "grader/"  # before the name of a grader among several, which may be anything
+
+
+def _our_name(theirs: str) -> str:
+    if theirs.startswith("eval_" + GRADER):
+        return "validation_" + theirs.removeprefix("eval_")
+    return theirs if theirs.startswith(GRADER) else NAMES.get(theirs, theirs.replace("/", "_"))
 
 
 class ReportingCallback(TrainerCallback):  # type: ignore[misc]  # the library is untyped here
@@ -61,6 +77,8 @@ class ReportingCallback(TrainerCallback):  # type: ignore[misc]  # the library i
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         run = self._run
+        # Most trainers count from 0 after a resume; reinforcement's goes on where it was.
+        self._tokens_before = state.num_input_tokens_seen
         if run.resumed and args.eval_on_start:  # what follows completes the line of this step
             self._pending = {name: math.nan if v is None else v for name, v in run.latest.items()}
             self._pending["trained_tokens"] = run.trained_tokens
@@ -85,9 +103,11 @@ class ReportingCallback(TrainerCallback):  # type: ignore[misc]  # the library i
         logs = logs or {}
         if "loss" not in logs and "eval_loss" not in logs:
             return  # the summary at the end
+        if self._run.config.method == "reinforcement":
+            logs = {name: v for name, v in logs.items() if name != "eval_loss"}  # says nothing
         for name, value in logs.items():
             if isinstance(value, int | float) and not name.startswith(DROPPED):
-                self._pending[NAMES.get(name, name.replace("/", "_"))] = float(value)
+                self._pending[_our_name(name)] = float(value)
         if "loss" in logs:
             total = int(logs["num_tokens"])
             tokens, self._tokens_before = total - self._tokens_before, total

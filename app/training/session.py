@@ -21,14 +21,17 @@ from app.training.trainer import watch
 
 @dataclass(frozen=True)
 class Data:
-    """Tokenised cases as a method's trainer takes them; `tokens` of an epoch, `longest` of one."""
+    """Tokenised cases as a method's trainer takes them; `tokens` of an epoch, `longest` of one.
+
+    `truncated` were cut and are learnt; `left_out` are not, for the reason given."""
 
     rows: Any
     cases: int
     tokens: int
     longest: int
     truncated: int
-    without_target: int
+    left_out: int
+    why_left_out: str = "no answer that counts remains in them"
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,14 @@ def train(run: Run, recipe: Recipe) -> None:
         )
     except ValueError as error:
         raise TrainingFailed("invalid_hyperparameters", f"{error}.", "batch_size") from error
+    needed = training.longest + (resolved.max_completion_tokens or 0)
+    if context and needed > context:
+        raise TrainingFailed(
+            "invalid_hyperparameters",
+            f"The longest prompt and max_completion_tokens make {needed} tokens, but the base model"
+            f" reads at most {context}.",
+            "max_completion_tokens",
+        )
     environment = RunEnvironment(
         device=device,
         dtype=dtype,
@@ -125,10 +136,8 @@ def _read(run: Run, recipe: Recipe, path: Path, tokenizer: Any, max_length: int,
         run.reporter.message(
             "warn", f"{data.truncated} {what} cases were cut at max_length = {max_length} tokens."
         )
-    if data.without_target:
+    if data.left_out:
         run.reporter.message(
-            "warn",
-            f"{data.without_target} {what} cases were left out:"
-            " no answer that counts remains in them.",
+            "warn", f"{data.left_out} {what} cases were left out: {data.why_left_out}."
         )
     return data

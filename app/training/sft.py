@@ -43,7 +43,7 @@ def _read(run: Run, path: Path, tokenizer: Any, max_length: int, code: FailureCo
         tokens=sum(len(case.input_ids) for case in cases),
         longest=max((len(case.input_ids) for case in cases), default=0),
         truncated=found.truncated,
-        without_target=found.without_target,
+        left_out=found.without_target,
     )
 
 

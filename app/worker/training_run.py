@@ -5,6 +5,7 @@ import hashlib
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 from app.attempts.queue import Claim
 from app.catalog.errors import BaseModelUnknown
@@ -12,6 +13,7 @@ from app.datasets.tables import DatasetVersion
 from app.events.log import Fenced
 from app.jobs.progress import WorkOrder
 from app.jobs.states import JobStatus, RequestedAction
+from app.jobs.tables import Job
 from app.training import report
 from app.training.config import CONFIG, TrainingConfig
 from app.worker import reports
@@ -123,6 +125,7 @@ class TrainingRun:
                 ),
                 "validation_sha256": validation.sha256 if validation else None,
                 "method": job.method,
+                **_for_graders(job),
                 "hyperparameters": job.hyperparameters,
                 "seed": job.seed,
                 "resume_from": data_dir / checkpoint.path if checkpoint else None,
@@ -206,6 +209,12 @@ class TrainingRun:
                 "the training process of %s died:\n%s", order.job.id, log_tail(config.run_dir)
             )
             await self._record.hand_back("lost", "The training process died; the job goes on.")
+
+
+def _for_graders(job: Job) -> dict[str, Any]:
+    if job.method != "reinforcement":
+        return {}
+    return {"grader": job.grader, "tenant": job.org_id}
 
 
 def _sha256(path: Path) -> str:

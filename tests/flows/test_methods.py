@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.flows.stack import TINY, step_reached, until
-from tests.support import Api, pair_lines
+from tests.support import Api, item_lines, pair_lines
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(300)]
 
@@ -55,3 +55,73 @@ async def test_preferences_become_a_model(owner: Api) -> None:
     )
     assert points[-1]["rewardAccuracy"] == 1
     assert {points[-1]["reward"], points[-1]["kl"]} == {None}
+
+
+LENGTH = """
+def grade(sample, item):
+    return min(1.0, len(sample["output_text"]) / item["wanted"])
+"""
+GRADER = {
+    "type": "multi",
+    "name": "both",
+    "calculate_output": "0.9 * length + 0.1 * polite",
+    "graders": {
+        "length": {"type": "python", "name": "length", "source": LENGTH},
+        "polite": {
+            "type": "string_check",
+            "name": "polite",
+            "input": "{{ sample.output_text }}",
+            "reference": "{{ item.word }}",
+            "operation": "ilike",
+        },
+    },
+}
+
+
+async def test_rewards_become_a_model(owner: Api) -> None:
+    hyperparameters = {
+        "nEpochs": 2,
+        "batchSize": 4,
+        "computeMultiplier": 1,
+        "maxCompletionTokens": 8,
+        "learningRate": 0.01,
+        "evalInterval": 3,
+        "checkpointInterval": 3,
+    }
+    job = await owner.job_id(
+        baseModel=TINY,
+        trainingData=await owner.dataset_version(item_lines(12)),
+        validationData=await owner.dataset_version(item_lines(4, "item")),
+        seed=5,
+        method={"reinforcement": {"grader": GRADER, "hyperparameters": hyperparameters}},
+    )
+    await step_reached(owner, job, 2)
+    await owner.act("pauseJob", job)
+    await until(owner, job, "PAUSED")
+    await owner.act("resumeJob", job)
+    found: dict[str, Any] = await until(owner, job, "SUCCEEDED", "FAILED")
+    assert found["status"] == "SUCCEEDED", found["error"]
+    assert found["model"]["kind"] == "lora"
+
+    answer = await owner.execute(
+        "query ($j: ID!) { job(id: $j) { grader resolvedHyperparameters"
+        " checkpoints { nodes { step score } } metrics { step reward rewardStd"
+        " rewardZeroStdFraction validationReward kl completionLength graderErrorFraction"
+        " graderRewards { name reward validationReward } } } }",
+        j=job,
+    )
+    job_now = answer["job"]
+    assert job_now["grader"] == GRADER
+    assert job_now["resolvedHyperparameters"]["samples"] == 4
+    points = job_now["metrics"]
+    assert [point["step"] for point in points] == list(range(7))
+    assert all(point["reward"] is not None for point in points[1:])
+    judged = [point for point in points if point["validationReward"] is not None]
+    assert [point["step"] for point in judged] == [0, 3, 6]
+    scores = {node["step"]: node["score"] for node in job_now["checkpoints"]["nodes"]}
+    assert scores[6] == judged[-1]["validationReward"]
+    last = points[-1]
+    assert 0 < last["completionLength"] <= 8
+    assert last["graderErrorFraction"] == 0
+    parts = {part["name"]: part["reward"] for part in last["graderRewards"]}
+    assert last["reward"] == pytest.approx(0.9 * parts["length"] + 0.1 * parts["polite"], abs=1e-5)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import Api, chat_lines, pair_lines
+from tests.support import Api, chat_lines, item_lines, pair_lines
 
 
 async def refusal(api: Api, **fields: Any) -> tuple[str, list[str], str]:
@@ -93,3 +93,52 @@ async def test_early_stopping_without_validation_data_is_refused(api: Api) -> No
         api, method={"supervised": {"hyperparameters": {"earlyStopping": {"patience": 1}}}}
     )
     assert (code, path) == ("INVALID_INPUT", ["validationData"])
+
+
+CHECK = {
+    "type": "string_check",
+    "name": "check",
+    "input": "{{ sample.output_text }}",
+    "reference": "{{ item.word }}",
+    "operation": "like",
+}
+
+
+async def test_a_reinforcement_job_is_recorded_with_its_grader(api: Api) -> None:
+    hyperparameters = {"computeMultiplier": 0.5, "reasoningEffort": "LOW", "evalSamples": 2}
+    payload = await api.submit(
+        trainingData=await api.dataset_version(item_lines(60)),
+        method={"reinforcement": {"grader": CHECK, "hyperparameters": hyperparameters}},
+    )
+    assert payload["userErrors"] == []
+    data = await api.execute(
+        "query ($j: ID!) { job(id: $j) { method grader hyperparameters } }", j=payload["job"]["id"]
+    )
+    job = data["job"]
+    assert (job["method"], job["grader"]) == ("reinforcement", CHECK)
+    given = job["hyperparameters"]
+    assert (given["compute_multiplier"], given["eval_samples"], given["reasoning_effort"]) == (
+        0.5,
+        2,
+        "low",
+    )
+
+
+@pytest.mark.parametrize(
+    ("grader", "path", "why"),
+    [
+        ({**CHECK, "operation": "equals"}, ["operation"], "eq"),
+        ({**CHECK, "input": "{{ sample.output_text"}, ["input"], ""),
+        ({"type": "rumour"}, [], "type"),
+        ("check", [], ""),
+    ],
+)
+async def test_a_bad_grader_is_refused_with_its_place(
+    api: Api, grader: Any, path: list[str], why: str
+) -> None:
+    version = await api.dataset_version(item_lines(12))
+    code, found, message = await refusal(
+        api, trainingData=version, method={"reinforcement": {"grader": grader}}
+    )
+    assert (code, found) == ("INVALID_INPUT", ["method", "reinforcement", "grader", *path])
+    assert why in message

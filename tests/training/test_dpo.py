@@ -11,6 +11,7 @@ from app.training.report import Checkpoint
 from tests.training.training_helpers import (
     Start,
     at_step,
+    resuming,
     sha256,
     values_from,
     write_rows,
@@ -50,13 +51,6 @@ def preferences(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         write_rows(file, [pair(n) for n in range(first, last)])
         config |= {f"{name}_file": file, f"{name}_sha256": sha256(file)}
     return config
-
-
-def resuming(checkpoint: Checkpoint) -> dict[str, Any]:
-    return {
-        "resume_from": checkpoint.path,
-        "resume_manifest_sha256": checkpoint.manifest_sha256,
-    }
 
 
 def test_the_margin_rises_and_neither_a_pause_nor_a_kill_changes_a_digit(

@@ -184,3 +184,10 @@ def values_from(metrics: list[Metrics], step: int) -> dict[int, dict[str, Any]]:
 
 def at_step(step: int) -> Callable[[Report], bool]:
     return lambda report: isinstance(report, Metrics) and report.step == step
+
+
+def resuming(checkpoint: Checkpoint) -> dict[str, Any]:
+    return {
+        "resume_from": checkpoint.path,
+        "resume_manifest_sha256": checkpoint.manifest_sha256,
+    }

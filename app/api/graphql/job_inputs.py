@@ -13,7 +13,8 @@ from app.core.errors import Invalid
 from app.datasets import service as datasets
 from app.datasets.service import Examined, Source
 from app.jobs.estimates import Estimate
-from app.jobs.submission import FORMATS, Submission
+from app.jobs.methods import FORMATS
+from app.jobs.submission import Submission
 
 
 @strawberry.type(description="What a job will take.")
@@ -118,6 +119,7 @@ class SubmitJobInput:
             validation_version_id=ids["validation"],
             method=self._method,
             hyperparameters=self.method.hyperparameters() if self.method else {},
+            grader=self.method.grader if self.method else None,
             name=self.name,
             description=self.description,
             suffix=self.suffix,

@@ -68,6 +68,7 @@ class Job(Node):
     provider_status: str | None = strawberry.field(description="The provider's own word.")
     base_model: str = strawberry.field(description="What is tuned.")
     method: str = strawberry.field(description="How.")
+    grader: JSON | None = strawberry.field(description="What rewards answers, in reinforcement.")
     hyperparameters: JSON = strawberry.field(description='As asked, "auto" where nothing was.')
     resolved_hyperparameters: JSON | None = strawberry.field(description='What "auto" became.')
     suffix: str | None = strawberry.field(description="Part of the resulting model's name.")

@@ -5,7 +5,7 @@ from typing import Any
 
 import strawberry
 
-from app.api.graphql.scalars import AutoFloat, AutoInt
+from app.api.graphql.scalars import JSON, AutoFloat, AutoInt
 
 
 @strawberry.enum(description="What is trained.")
@@ -85,6 +85,37 @@ class DpoHyperparametersInput(CommonHyperparameters):
     )
 
 
+@strawberry.enum(description="How long a model thinks before it answers.")
+class ReasoningEffort(Enum):
+    DEFAULT = strawberry.enum_value("default", description="As the base model does by itself.")
+    LOW = strawberry.enum_value("low", description="Briefly.")
+    MEDIUM = strawberry.enum_value("medium", description="In between.")
+    HIGH = strawberry.enum_value("high", description="At length.")
+
+
+@strawberry.input(description=_AUTO + " batchSize counts prompts, maxLength a prompt's tokens.")
+class ReinforcementHyperparametersInput(CommonHyperparameters):
+    beta: AutoFloat | None = strawberry.field(
+        description="Weight of the distance from the starting model, 0 to 2; 0.04 when automatic.",
+        default=None,
+    )
+    compute_multiplier: AutoFloat | None = strawberry.field(
+        description="Times the automatic number of samples of a prompt, 0.00001 to 10; at least "
+        "two samples are drawn.",
+        default=None,
+    )
+    eval_samples: AutoInt | None = strawberry.field(
+        description="Samples of a validation prompt, 1 to 64.", default=None
+    )
+    max_completion_tokens: AutoInt | None = strawberry.field(
+        description="Tokens of a sample, 1 to 8192; longer ones are cut.", default=None
+    )
+    reasoning_effort: ReasoningEffort | None = strawberry.field(
+        description="For base models whose chat template knows it; the job fails otherwise.",
+        default=None,
+    )
+
+
 @strawberry.input(description="Supervised fine-tuning: learn the assistant's answers.")
 class SupervisedInput:
     hyperparameters: SupervisedHyperparametersInput | None = strawberry.field(
@@ -101,6 +132,17 @@ class DpoInput:
     )
 
 
+@strawberry.input(description="Reinforcement: make answers likelier that a grader likes.")
+class ReinforcementInput:
+    grader: JSON = strawberry.field(
+        description="In OpenAI's format: string_check, text_similarity, python, score_model, "
+        "label_model, or multi of those."
+    )
+    hyperparameters: ReinforcementHyperparametersInput | None = strawberry.field(
+        description="All automatic when left out.", default=None
+    )
+
+
 @strawberry.input(description="How to tune: exactly one method.", one_of=True)
 class MethodInput:
     supervised: strawberry.Maybe[SupervisedInput] = strawberry.field(
@@ -110,13 +152,23 @@ class MethodInput:
         description="Learn preferences; takes PREFERENCE data."
     )
 
+    reinforcement: strawberry.Maybe[ReinforcementInput] = strawberry.field(
+        description="Learn from rewards; takes REINFORCEMENT data."
+    )
+
     @property
     def name(self) -> str:
+        if self.reinforcement:
+            return "reinforcement"
         return "dpo" if self.dpo else "supervised"
+
+    @property
+    def grader(self) -> Any:
+        return self.reinforcement.value.grader if self.reinforcement else None
 
     def hyperparameters(self) -> dict[str, Any]:
         """What was given, under the names of `app.training.hyperparameters`."""
-        chosen = self.dpo or self.supervised
+        chosen = self.reinforcement or self.dpo or self.supervised
         given = chosen.value.hyperparameters if chosen else None
         return given.plain() if given else {}
 

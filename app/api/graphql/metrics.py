@@ -31,7 +31,16 @@ _NAMED = (
     "kl",
     "completion_length",
     "completion_clipped_fraction",
+    "grader_error_fraction",
 )
+_GRADER, _VALIDATION = "grader/", "validation_grader/"  # before a grader's name
+
+
+@strawberry.type(description="What one grader of several gave, the mean over samples.")
+class GraderReward:
+    name: str = strawberry.field(description="Its name in the multi grader.")
+    reward: float | None = strawberry.field(description="On this step's samples.")
+    validation_reward: float | None = strawberry.field(description="On validation data.")
 
 
 @strawberry.type(
@@ -98,6 +107,13 @@ class MetricPoint:
     completion_clipped_fraction: float | None = strawberry.field(
         description="reinforcement: share of samples cut off at maxCompletionTokens."
     )
+    grader_error_fraction: float | None = strawberry.field(
+        description="reinforcement: share of samples that could not be graded; they count for "
+        "nothing."
+    )
+    grader_rewards: list[GraderReward] = strawberry.field(
+        description="reinforcement: each grader of a multi grader; empty otherwise."
+    )
     trained_tokens: BigInt | None = strawberry.field(description="Tokens seen so far.")
     other: JSON = strawberry.field(description="Further values by name.")
     non_finite: list[str] = strawberry.field(description="Values that were NaN or infinite.")
@@ -108,6 +124,7 @@ class MetricPoint:
         values = dict(point.values)
         named = {name: _float(values.pop(name, None)) for name in _NAMED}
         tokens = values.pop("trained_tokens", None)
+        graders = _graders(values)
         other: Any = values
         return MetricPoint(
             job_id=strawberry.ID(point.job_id),
@@ -115,11 +132,28 @@ class MetricPoint:
             step=point.step,
             epoch=point.epoch,
             trained_tokens=None if tokens is None else BigInt(int(tokens)),
+            grader_rewards=graders,
             other=other,
             non_finite=point.non_finite,
             timestamp=point.at,
             **named,
         )
+
+
+def _graders(values: dict[str, float | None]) -> list[GraderReward]:
+    """Taken out of the values."""
+    training, validation = (
+        {n.removeprefix(before): values.pop(n) for n in list(values) if n.startswith(before)}
+        for before in (_GRADER, _VALIDATION)
+    )
+    return [
+        GraderReward(
+            name=name,
+            reward=_float(training.get(name)),
+            validation_reward=_float(validation.get(name)),
+        )
+        for name in dict.fromkeys([*training, *validation])
+    ]
 
 
 def _float(value: float | None) -> float | None:

@@ -1,0 +1,107 @@
+"""Rewards: what graders say of the model's answers, asked in a process of their own."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from app.graders.client import Graders, Options
+from app.graders.errors import GraderInvalid, GradersUnavailable
+from app.graders.protocol import GradeCase
+from app.graders.result import GraderResult
+from app.training.config import ReinforcementConfig
+from app.training.errors import TrainingFailed, TrainingStopped
+from app.training.report import Reporter
+from app.training.run import StopRequest
+
+BATCH_SECONDS = 600.0
+LONGEST_PAUSE = 30.0  # seconds between two tries to reach graders that are out of reach
+STOP_GRACE = 10.0  # seconds that a batch in work may still take once a stop was asked for
+# When more than half of the samples could not be judged, so many batches in a row, the grader is
+# at fault and not the samples.
+BAD_BATCHES = 3
+MOST_WARNINGS = 5
+
+
+class Grading:
+    """Asks one grader, batch by batch. To be closed: it owns a process."""
+
+    def __init__(self, config: ReinforcementConfig, reporter: Reporter, stop: StopRequest) -> None:
+        self._config, self._reporter, self._stop = config, reporter, stop
+        self._graders = Graders(Options(model_urls=config.model_urls))
+        # The loop runs only while a batch is judged, in this very thread: the graders' process is
+        # to die with it.
+        self._runner = asyncio.Runner()
+        self._bad_batches = 0
+        self._warned: set[str] = set()
+
+    def close(self) -> None:
+        self._runner.run(self._graders.close())
+        self._runner.close()
+
+    def judge(self, items: Sequence[dict[str, Any]], samples: Sequence[str]) -> list[GraderResult]:
+        """The results, in order; one that `failed` is no basis for learning.
+
+        Raises TrainingFailed for a grader that cannot be used, and TrainingStopped when a stop was
+        asked for while it takes long, or is out of reach.
+        """
+        cases = [GradeCase(item=i, sample=s) for i, s in zip(items, samples, strict=True)]
+        pause = 1.0
+        while True:
+            try:
+                results = self._runner.run(self._ask(cases))
+                break
+            except GraderInvalid as invalid:
+                raise TrainingFailed("invalid_grader", invalid.message, "grader") from invalid
+            except GradersUnavailable as trouble:
+                self._warn(f"The graders are out of reach, trying again: {trouble.message}")
+            if self._stop.asked:
+                raise TrainingStopped
+            time.sleep(pause)
+            pause = min(LONGEST_PAUSE, 2 * pause)
+        self._look_at_failures(results)
+        return results
+
+    async def _ask(self, cases: list[GradeCase]) -> list[GraderResult]:
+        config = self._config
+        asked = asyncio.ensure_future(
+            self._graders.grade(
+                config.grader,
+                cases,
+                tenant=config.tenant,
+                seconds=BATCH_SECONDS,
+                endpoint=config.model_endpoint,
+            )
+        )
+        waited = 0.0
+        while not asked.done() and waited < STOP_GRACE:
+            await asyncio.wait({asked}, timeout=0.5)
+            waited += 0.5 if self._stop.asked else 0.0
+        if not asked.done():
+            asked.cancel()
+            await asyncio.wait({asked})
+            raise TrainingStopped
+        return asked.result()
+
+    def _look_at_failures(self, results: list[GraderResult]) -> None:
+        failed = [result for result in results if result.failed]
+        for result in failed:
+            self._warn(f"A sample could not be graded: {_reason(result)}")
+        self._bad_batches = self._bad_batches + 1 if 2 * len(failed) > len(results) else 0
+        if self._bad_batches >= BAD_BATCHES:
+            raise TrainingFailed(
+                "grader_failed",
+                f"Most samples of {BAD_BATCHES} batches in a row could not be graded:"
+                f" {_reason(failed[0])}",
+                "grader",
+            )
+
+    def _warn(self, message: str) -> None:
+        if message not in self._warned and len(self._warned) < MOST_WARNINGS:
+            self._warned.add(message)
+            self._reporter.message("warn", message)
+
+
+def _reason(result: GraderResult) -> str:
+    errors = result.metadata.errors
+    return (errors.python_grader_runtime_error_details or errors.details or "no reason given")[:500]
