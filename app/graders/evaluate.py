@@ -1,6 +1,7 @@
 """Grading one sample: from a grader and a case to a reward, and what went wrong on the way."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from app.graders.chat import (
     ModelUnavailable,
 )
 from app.graders.embedding import EmbeddingUnavailable
-from app.graders.result import GraderErrors, GraderMetadata, GraderResult, Sample
+from app.graders.result import GraderErrors, GraderMetadata, GraderResult, Sample, sendable
 from app.graders.sandbox.box import BoxBroken, GraderRaised
 from app.graders.sandbox.choice import Choice
 from app.graders.sandbox.pool import Pool
@@ -31,6 +32,8 @@ from app.graders.spec import (
     TextSimilarity,
 )
 from app.graders.text import TextMetrics, TextTooLong
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,12 @@ class Evaluator:
         except TimeoutError:
             details = f"There was no reward after {seconds:g} s."
             errors = GraderErrors(unresponsive_reward_error=True, details=details)
-            metadata = GraderMetadata(name=grader.name, type=grader.type, errors=errors)
-            result = GraderResult(metadata=metadata)
+            result = _without_reward(grader, errors)
+        except Exception as bug:
+            # One strange sample must not cost the other cases, or other tenants, their rewards.
+            log.exception("grading broke")
+            details = f"Grading broke on this sample: {type(bug).__name__}."
+            result = _without_reward(grader, GraderErrors(other_error=True, details=details))
         result.metadata.execution_time = round(time.perf_counter() - started, 6)
         return result
 
@@ -87,7 +94,7 @@ class Evaluator:
             result.metadata.passed = score.value >= threshold
         if score.answer is not None:
             result.metadata.token_usage = score.answer.tokens
-            result.metadata.sampled_model_name = score.answer.model
+            result.metadata.sampled_model_name = sendable(score.answer.model)
         _count(result, grader, score)
         return result
 
@@ -136,13 +143,13 @@ class Evaluator:
             _fail(score, "other_error", trouble)
         except GraderRaised as trouble:
             _fail(score, "python_grader_runtime_error", trouble)
-            score.errors.python_grader_runtime_error_details = str(trouble)
+            score.errors.python_grader_runtime_error_details = score.errors.details
         except BoxBroken as broken:
             _fail(score, "python_grader_server_error", broken)
             score.errors.python_grader_server_error_type = broken.kind
         except ModelUnavailable as trouble:
             _fail(score, "model_grader_server_error", trouble)
-            score.errors.model_grader_server_error_details = str(trouble)
+            score.errors.model_grader_server_error_details = score.errors.details
         except AnswerUnusable as unusable:
             unreadable = isinstance(unusable, AnswerUnreadable)
             kind = "parse" if unreadable else "refusal"
@@ -200,6 +207,10 @@ def _string_check(grader: StringCheck, namespaces: Mapping[str, Any]) -> float:
     return float(passed)
 
 
+def _without_reward(grader: Grader, errors: GraderErrors) -> GraderResult:
+    return GraderResult(metadata=GraderMetadata(name=grader.name, type=grader.type, errors=errors))
+
+
 def _metadata(grader: Grader, score: _Score) -> GraderMetadata:
     return GraderMetadata(
         name=grader.name, type=grader.type, errors=score.errors, notes=score.notes
@@ -215,4 +226,4 @@ def _count(result: GraderResult, grader: Single, score: _Score) -> None:
 def _fail(score: _Score, flag: str, trouble: Exception) -> None:
     score.value = 0.0
     setattr(score.errors, flag, True)
-    score.errors.details = str(trouble.args[0])
+    score.errors.details = sendable(str(trouble.args[0]))

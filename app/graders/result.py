@@ -96,5 +96,10 @@ class Sample(BaseModel):
         return self.model_dump(include=self.model_fields_set | {"output_text", "output_tools"})
 
 
+def sendable(text: str) -> str:
+    """Without the halves of characters that code and JSON can produce and UTF-8 cannot carry."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")

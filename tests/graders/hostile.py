@@ -102,6 +102,7 @@ HOSTILE = {
     ),
     "huge output": Hostile("while True:\n    print('x' * (1 << 20), flush=True)", (TIMEOUT,)),
     "huge error": Hostile("raise ValueError('x' * (1 << 26))", (RAISED, TIMEOUT)),
+    "half a character": Hostile("raise ValueError(chr(0xD800))", (RAISED,), "ValueError: ?"),
     "huge number": Hostile("return 10 ** 100000", (RAISED,), "OverflowError"),
     "nan": Hostile("return float('nan')", (RAISED,), "not a finite number"),
     "infinity": Hostile("return float('-inf')", (RAISED,), "not a finite number"),

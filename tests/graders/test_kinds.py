@@ -153,6 +153,15 @@ async def test_a_part_that_failed_fails_the_whole(graders: Graders) -> None:
     assert result.metadata.errors.invalid_variable_error
 
 
+async def test_half_a_character_harms_nobody(graders: Graders) -> None:
+    halved = '"\\ud800"'
+    equal = check("eq", "{{ sample.output_json }}")
+    assert (await grade(graders, equal, halved)).reward == 0
+    missing = check("eq", "{{ item.x }}")
+    assert (await grade(graders, missing, halved)).failed
+    assert (await grade(graders, check("eq"), "x", answer="x")).reward == 1
+
+
 async def test_a_formula_without_a_value_is_an_error(graders: Graders) -> None:
     result = await grade(graders, multi("1 / a", a=check("ne")), answer="Paris")
     assert result.reward == 0

@@ -14,7 +14,7 @@ import psutil
 from app.graders.sandbox import paths
 
 _LONGEST_REPLY = 64 * 1024
-_LOAD_SECONDS = 10.0
+_LOAD_SECONDS = 5.0  # at least, for a grader with large libraries on a busy machine
 _END_SECONDS = 2.0
 
 
@@ -106,7 +106,7 @@ class ProcessBox:
                 "stay_effective": launch.stay_effective,
                 "parent": os.getpid() if launch.direct else 0,
             }
-            await box._ask(config, _LOAD_SECONDS)
+            await box._ask(config, max(_LOAD_SECONDS, limits.seconds))
             box._runner = os.pidfd_open(_innermost(process.pid))
             box._signal(signal.SIGSTOP)
         except BaseException:

@@ -109,6 +109,7 @@ class Landlock:
     name: str = "landlock"
     description: str = (
         "CPython with the installed packages; no network, no files, no other processes."
+        " Whether a file exists, and its size, can be found out; its content cannot."
     )
 
     @staticmethod

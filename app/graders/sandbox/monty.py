@@ -31,8 +31,8 @@ class Monty:
             from pydantic_monty import AsyncMonty
         except ImportError as missing:
             raise EngineUnavailable("Monty is not installed (package pydantic-monty).") from missing
-        pool = AsyncMonty(min_processes=0, max_processes=boxes + 1)
         try:
+            pool = AsyncMonty(min_processes=0, max_processes=boxes + 1)
             await pool.__aenter__()
         except Exception as trouble:
             raise EngineUnavailable(f"Monty does not start: {trouble}") from trouble
