@@ -20,6 +20,7 @@ from tests.populated import Owner, Populated, rows_of
 from tests.support import Api, chat_lines, key_with
 
 READ, WRITE, INFERENCE, ADMIN = Scope.READ, Scope.WRITE, Scope.INFERENCE, Scope.ADMIN
+GRADE = "def grade(sample, item): return 1"
 JSONL = {"jsonl": chat_lines(3, "new")}
 
 
@@ -91,6 +92,9 @@ MUTATIONS = {
     "correctJob": _given({WRITE}, Role.ADMIN, id="$job", status="FAILED", reason="it was wrong"),
     "rerunJob": _given({READ, WRITE}, Role.ADMIN, id="$job"),
     "restartJob": _given({WRITE}, Role.ADMIN, id="$job"),
+    "validateGrader": _given(
+        {READ}, Role.MEMBER, grader={"python": {"name": "g", "source": GRADE}}
+    ),
     "deployModel": _given({WRITE}, Role.ADMIN, modelId="$model"),
     "undeployModel": _given({WRITE}, Role.ADMIN, deploymentId="$deployment"),
     "grantCheckpointPermission": _given(

@@ -16,6 +16,7 @@ from app.api.graphql.checkpoints import Checkpoint, CheckpointMutations
 from app.api.graphql.context import Info
 from app.api.graphql.datasets import Dataset, DatasetMutations, DatasetQueries, DatasetVersion, File
 from app.api.graphql.errors import ERROR_TYPES, present, refusing
+from app.api.graphql.graders import GraderMutations
 from app.api.graphql.job_comparison import ComparisonQueries
 from app.api.graphql.job_mutations import JobMutations
 from app.api.graphql.job_queries import JobQueries
@@ -65,7 +66,12 @@ class Query(
 
 @strawberry.type(description="What can be done.")
 class Mutation(
-    JobMutations, CheckpointMutations, ModelMutations, DatasetMutations, AccountMutations
+    JobMutations,
+    GraderMutations,
+    CheckpointMutations,
+    ModelMutations,
+    DatasetMutations,
+    AccountMutations,
 ):
     pass
 
