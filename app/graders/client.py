@@ -90,6 +90,7 @@ class Graders:
         self._running: _Running | None = None
         self._starting = asyncio.Lock()
         self._ids = itertools.count(1)
+        self._closed = False
 
     async def start(self) -> Ready:
         """What it can do, once it runs. Raises GradersUnavailable."""
@@ -125,7 +126,8 @@ class Graders:
         raise GradersUnavailable("The graders' process ended, twice, before it had graded.")
 
     async def close(self) -> None:
-        """End the process and whatever it runs."""
+        """End the process and whatever it runs; who still waits gets GradersUnavailable."""
+        self._closed = True
         if (running := self._running) is None:
             return
         self._running = None
@@ -160,6 +162,8 @@ class Graders:
 
     async def _process(self) -> _Running:
         async with self._starting:
+            if self._closed:
+                raise GradersUnavailable("The graders' process was ended.")
             running = self._running
             if running is None or running.listener is None or running.listener.done():
                 running = self._running = await self._start()

@@ -116,6 +116,23 @@ async def test_a_request_under_way_survives_one_crash_and_not_two() -> None:
     await graders.close()
 
 
+async def test_closing_ends_what_is_under_way() -> None:
+    graders = Graders()
+    ready = await graders.start()
+    if ready.sandbox is None:
+        pytest.skip("no sandbox here")
+    pid = graders.pid
+    assert pid is not None
+    asked = asyncio.create_task(graders.grade(SLEEPER, [nap(20)], tenant="org", seconds=60))
+    async with asyncio.timeout(20):
+        while not psutil.Process(pid).children():  # noqa: ASYNC110 - psutil tells it only so
+            await asyncio.sleep(0.02)
+        await graders.close()
+        with pytest.raises(GradersUnavailable, match="ended"):
+            await asked
+    assert not psutil.pid_exists(pid)
+
+
 STARTER = """
 import asyncio, os
 from app.graders.client import Graders

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import shutil
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -115,6 +116,8 @@ class Landlock:
     @staticmethod
     def find() -> "Landlock":
         """Raises EngineUnavailable."""
+        if sys.platform != "linux":  # where the number is another system call's
+            raise EngineUnavailable("Landlock is a part of Linux.")
         libc = ctypes.CDLL(None, use_errno=True)
         version = libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _VERSION)
         if version < 1:
