@@ -163,8 +163,8 @@ class _Round:
         for found in histories:
             self._faults += verdict.judge(found, self._stream_of(found.seat, streams))
         self._faults += verdict.judge_log(streams, self._folder)
-        calm = set(Transport) - {found.seat.transport for found in histories if found.cuts}
-        self._faults += [f"nothing happened to {transport}" for transport in sorted(calm)]
+        if not any(found.cuts for found in histories):
+            self._faults.append("nothing happened to anybody: the storm proves nothing")
         jobs = [id for id in streams if not id.startswith("org_")]
         if sorted(jobs) != sorted(self._customer.jobs.values()):
             self._faults.append("the jobs in the log are not those that were submitted")
