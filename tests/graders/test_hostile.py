@@ -15,7 +15,7 @@ from app.graders.protocol import GradeCase
 from app.graders.result import GraderResult
 from tests.graders.hostile import HOSTILE, RAISED, SCORED
 
-SECONDS = 0.7
+SECONDS = 1.5
 WELL_MEANT = "import json, re\ndef grade(sample, item):\n    return len(sample['output_text']) / 4"
 
 
