@@ -21,6 +21,7 @@ from app.jobs.states import TERMINAL, JobStatus, RequestedAction
 from app.jobs.tables import Checkpoint, Job
 from app.jobs.transition import move
 from app.models import service as models
+from app.models.tables import Model
 
 LOST_TOO_OFTEN = 3
 
@@ -36,6 +37,8 @@ class WorkOrder:
     labels: list[str]
     repeats: dict[str, Any] | None
     """The manifest of the run to repeat, for a rerun."""
+    start: Model | None
+    """The model whose weights it starts with; None: the base model's own."""
 
 
 async def begin(session: AsyncSession, claim: Claim) -> WorkOrder | None:
@@ -104,7 +107,8 @@ async def begin(session: AsyncSession, claim: Claim) -> WorkOrder | None:
         validation = await session.get_one(DatasetVersion, (job.org_id, job.validation_version_id))
     first = await session.get(Job, (job.org_id, job.rerun_of)) if job.rerun_of else None
     repeats = first.manifest if first else None
-    return WorkOrder(job, training, validation, checkpoint, attempt.labels, repeats)
+    start = await session.get(Model, (job.org_id, job.start_id)) if job.start_id else None
+    return WorkOrder(job, training, validation, checkpoint, attempt.labels, repeats, start)
 
 
 async def reached(

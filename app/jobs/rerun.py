@@ -27,7 +27,7 @@ async def submission_of(
             path=("id",),
         )
     again = Submission(
-        base_model=job.base_model,
+        base_model=job.start_id or job.base_model,
         training_version_id=job.training_version_id,
         validation_version_id=job.validation_version_id,
         method=job.method,

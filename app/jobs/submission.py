@@ -20,7 +20,7 @@ from app.datasets.tables import DatasetVersion
 from app.events import log
 from app.events.log import NewEvent
 from app.events.types import EventType
-from app.jobs import methods
+from app.jobs import methods, starts
 from app.jobs.errors import JobInputInvalid, MetadataTooLarge
 from app.jobs.estimates import Estimate, Size, estimate
 from app.jobs.repository import JobRepository
@@ -28,6 +28,7 @@ from app.jobs.retention import Retention
 from app.jobs.states import Cause, JobStatus
 from app.jobs.tables import Job
 from app.jobs.transition import announce
+from app.models.tables import Model
 from app.training.hyperparameters import Hyperparameters
 
 METADATA_PAIRS, METADATA_KEY, METADATA_VALUE = 16, 64, 512
@@ -63,6 +64,7 @@ class Checked:
 
     submission: Submission
     base_model: BaseModel
+    start: Model | None
     hyperparameters: Hyperparameters
     training: DatasetVersion
     validation: DatasetVersion | None
@@ -82,8 +84,11 @@ async def check(
     """Everything `submit` would refuse, refused without creating anything. `overlapping` are lines
     of the validation data that are in the training data too."""
     actor.require(Scope.WRITE, Role.ADMIN)
-    base_model = base_models.get(asked.base_model)
+    start = await starts.start_of(session, actor, asked.base_model)
+    base_model = base_models.get(start.base_model if start else asked.base_model)
     hyperparameters = methods.hyperparameters(asked.method, asked.hyperparameters)
+    if start:
+        await starts.check_fit(session, start, asked.method, hyperparameters)
     methods.check_grader(asked.method, asked.grader)
     _check_words(asked)
     training = await datasets.get_version(session, actor, asked.training_version_id)
@@ -108,7 +113,9 @@ async def check(
         )
     if overlapping:
         warnings.append(_overlap_warning(overlapping))
-    return Checked(asked, base_model, hyperparameters, training, validation, labels, cost, warnings)
+    return Checked(
+        asked, base_model, start, hyperparameters, training, validation, labels, cost, warnings
+    )
 
 
 async def submit(session: AsyncSession, actor: Actor, checked: Checked) -> Job:
@@ -126,11 +133,12 @@ async def submit(session: AsyncSession, actor: Actor, checked: Checked) -> Job:
         id=id,
         project_id=actor.project_id,
         owner_id=actor.member_id,
-        name=(asked.name or "").strip() or f"{asked.suffix or asked.base_model} {id[-6:]}",
+        name=(asked.name or "").strip() or f"{asked.suffix or checked.base_model.name} {id[-6:]}",
         description=asked.description,
         status=JobStatus.PENDING.value,
         provider=checked.base_model.provider,
         base_model=checked.base_model.name,
+        start_id=checked.start.id if checked.start else None,
         method=asked.method,
         hyperparameters=checked.hyperparameters.model_dump(),
         grader=asked.grader,
@@ -158,6 +166,7 @@ async def submit(session: AsyncSession, actor: Actor, checked: Checked) -> Job:
         after={
             "name": job.name,
             "baseModel": job.base_model,
+            "startsFrom": job.start_id,
             "method": job.method,
             "hyperparameters": job.hyperparameters,
             "seed": job.seed,

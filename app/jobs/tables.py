@@ -24,6 +24,7 @@ class JobTransition(SQLModel, table=True):
 class Job(SQLModel, table=True):
     """`hyperparameters` is what was asked, `resolved` what "auto" became; `id` is its stream.
 
+    It starts with the weights of the model `start_id`, else with the base model's own.
     `manifest` is the record of the newest attempt: see `app.worker.manifest`. A rerun repeats the
     arithmetic of the job it names in `rerun_of`.
     """
@@ -59,6 +60,7 @@ class Job(SQLModel, table=True):
     evidence_source: str | None = None
     evidence_at: datetime | None = None
     base_model: str
+    start_id: str | None = None
     method: str
     hyperparameters: dict[str, Any] = json_column()
     resolved: dict[str, Any] | None = json_column(nullable=True)

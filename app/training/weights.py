@@ -58,7 +58,7 @@ def load_model(run: Run, dtype: str) -> Any:
             keep = config.hyperparameters.adapter == "lora"
             model = PeftModel.from_pretrained(model, config.start_from, is_trainable=keep)
             if not keep:
-                model = model.merge_and_unload()
+                model = model.merge_and_unload().requires_grad_(True)  # frozen below an adapter
     except _BROKEN as error:
         raise base_model_unavailable(config) from error
     model.config.use_cache = False

@@ -21,6 +21,7 @@ def run_manifest(
         "validationSha256": order.validation.sha256 if order.validation else None,
         "baseModel": order.job.base_model,
         "baseSha256": said.base_sha256,
+        "startSha256": order.start.manifest_sha256 if order.start else None,
         "method": order.job.method,
         "templateSha256": said.template_sha256,
         "hyperparameters": said.resolved.model_dump(mode="json", exclude_none=True),

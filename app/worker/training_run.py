@@ -110,6 +110,7 @@ class TrainingRun:
                 await self._record.say("info", said.message)
         data_dir = shop.settings.data_dir.resolve()
         checkpoint, validation, repeats = order.checkpoint, order.validation, order.repeats
+        start = order.start
         return CONFIG.validate_python(
             {
                 "job_id": job.id,
@@ -117,6 +118,8 @@ class TrainingRun:
                 "run_dir": data_dir / "runs" / job.id / str(self._claim.epoch),
                 "base_model": base_model.location,
                 "base_model_name": base_model.name,
+                "start_from": data_dir / start.path if start else None,
+                "start_manifest_sha256": start.manifest_sha256 if start else None,
                 "allow_hub": shop.settings.allow_hub and base_model.folder is None,
                 "training_file": shop.store.path(job.org_id, order.training.sha256).resolve(),
                 "training_sha256": order.training.sha256,

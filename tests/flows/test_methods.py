@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.flows.stack import TINY, step_reached, until
-from tests.support import Api, item_lines, pair_lines
+from tests.support import Api, chat_lines, item_lines, pair_lines
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(300)]
 
@@ -125,3 +125,49 @@ async def test_rewards_become_a_model(owner: Api) -> None:
     assert last["graderErrorFraction"] == 0
     parts = {part["name"]: part["reward"] for part in last["graderRewards"]}
     assert last["reward"] == pytest.approx(0.9 * parts["length"] + 0.1 * parts["polite"], abs=1e-5)
+
+
+async def test_a_job_goes_on_from_a_checkpoint_of_another(owner: Api) -> None:
+    """Supervised first, then preferences on top: the usual order."""
+    small = {"nEpochs": 1, "batchSize": 4, "learningRate": 0.005}
+    first = await owner.job_id(
+        baseModel=TINY,
+        trainingData=await owner.dataset_version(chat_lines(16)),
+        method={
+            "supervised": {"hyperparameters": {**small, "loraRank": 4, "checkpointInterval": 2}}
+        },
+    )
+    await until(owner, first, "SUCCEEDED", "FAILED")
+    answer = await owner.execute(
+        "query ($j: ID!) { job(id: $j) { checkpoints { nodes { id step } } model { id } } }",
+        j=first,
+    )
+    checkpoint = next(n["id"] for n in answer["job"]["checkpoints"]["nodes"] if n["step"] == 2)
+    pairs = await owner.dataset_version(pair_lines(16))
+
+    refused = await owner.submit(
+        baseModel=answer["job"]["model"]["id"],
+        trainingData=pairs,
+        method={"dpo": {"hyperparameters": {**small, "loraRank": 8}}},
+    )
+    [error] = refused["userErrors"]
+    assert error["path"] == ["method", "dpo", "hyperparameters", "loraRank"]
+
+    second = await owner.job_id(
+        baseModel=checkpoint,
+        trainingData=pairs,
+        method={"dpo": {"hyperparameters": small}},
+    )
+    found = await until(owner, second, "SUCCEEDED", "FAILED")
+    assert found["status"] == "SUCCEEDED", found["error"]
+    answer = await owner.execute(
+        "query ($j: ID!) { job(id: $j) { baseModel startsFrom { name baseModel }"
+        " resolvedHyperparameters manifest { startSha256 } model { kind baseModel } } }",
+        j=second,
+    )
+    job = answer["job"]
+    assert (job["baseModel"], job["startsFrom"]["baseModel"]) == (TINY, TINY)
+    assert job["startsFrom"]["name"].endswith("ckpt-step-2")
+    assert job["resolvedHyperparameters"]["lora_rank"] == 4
+    assert len(job["manifest"]["startSha256"]) == 64
+    assert job["model"] == {"kind": "lora", "baseModel": TINY}

@@ -11,15 +11,14 @@ from app.training.report import Checkpoint
 from tests.training.training_helpers import (
     Start,
     at_step,
+    pair_files,
     resuming,
     sha256,
     values_from,
-    write_rows,
 )
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(300)]
 
-QUEUES = ["billing", "shipping", "account"]
 # 32 pairs in batches of 4: eight steps an epoch.
 HYPERPARAMETERS: dict[str, Any] = {
     "n_epochs": 2,
@@ -31,26 +30,9 @@ HYPERPARAMETERS: dict[str, Any] = {
 }
 
 
-def pair(number: int) -> dict[str, Any]:
-    right, wrong = QUEUES[number % 3], QUEUES[(number + 1) % 3]
-    question = {"role": "user", "content": f"ticket {number}: a question about {right}"}
-    return {
-        "input": {"messages": [question]},
-        "preferred_output": [{"role": "assistant", "content": f"To the {right} queue."}],
-        "non_preferred_output": [{"role": "assistant", "content": f"No idea, {wrong}?"}],
-    }
-
-
 @pytest.fixture(scope="module")
 def preferences(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("pairs")
-    files = {"training": (0, 32), "validation": (32, 38)}
-    config: dict[str, Any] = {"method": "dpo"}
-    for name, (first, last) in files.items():
-        file = folder / f"{name}.jsonl"
-        write_rows(file, [pair(n) for n in range(first, last)])
-        config |= {f"{name}_file": file, f"{name}_sha256": sha256(file)}
-    return config
+    return pair_files(tmp_path_factory.mktemp("pairs"))
 
 
 def test_the_margin_rises_and_neither_a_pause_nor_a_kill_changes_a_digit(

@@ -191,3 +191,26 @@ def resuming(checkpoint: Checkpoint) -> dict[str, Any]:
         "resume_from": checkpoint.path,
         "resume_manifest_sha256": checkpoint.manifest_sha256,
     }
+
+
+QUEUES = ["billing", "shipping", "account"]
+
+
+def _pair(number: int) -> dict[str, Any]:
+    right, wrong = QUEUES[number % 3], QUEUES[(number + 1) % 3]
+    question = {"role": "user", "content": f"ticket {number}: a question about {right}"}
+    return {
+        "input": {"messages": [question]},
+        "preferred_output": [{"role": "assistant", "content": f"To the {right} queue."}],
+        "non_preferred_output": [{"role": "assistant", "content": f"No idea, {wrong}?"}],
+    }
+
+
+def pair_files(folder: Path) -> dict[str, Any]:
+    """The part of a configuration that names 32 pairs to learn, and 6 to validate with."""
+    config: dict[str, Any] = {"method": "dpo"}
+    for name, (first, last) in {"training": (0, 32), "validation": (32, 38)}.items():
+        file = folder / f"{name}.jsonl"
+        write_rows(file, [_pair(n) for n in range(first, last)])
+        config |= {f"{name}_file": file, f"{name}_sha256": sha256(file)}
+    return config

@@ -35,7 +35,10 @@ class CostEstimate:
 
 @strawberry.input(description="A job. Give trainingData or trainingFile.")
 class SubmitJobInput:
-    base_model: str = strawberry.field(description="A name that baseModels lists.")
+    base_model: str = strawberry.field(
+        description="A name that baseModels lists; or, to go on from an earlier job, the id of its "
+        "model or of a checkpoint."
+    )
     training_data: strawberry.ID | None = strawberry.field(
         description="A dataset version's id.", default=None
     )

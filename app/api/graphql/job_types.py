@@ -111,6 +111,10 @@ class RunManifest:
     template_sha256: str | None = strawberry.field(
         description="Of the chat template that made tokens of the data.", default=None
     )
+    start_sha256: str | None = strawberry.field(
+        description="Of the manifest of the model it started with, where it went on from one.",
+        default=None,
+    )
 
     @staticmethod
     def of(found: Mapping[str, Any]) -> "RunManifest":

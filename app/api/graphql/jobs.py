@@ -231,6 +231,15 @@ class Job(Node):
                 for id in self.row.result_file_ids
             ]
 
+    @strawberry.field(
+        description="The model whose weights it started with; null: the base model's own."
+    )
+    async def starts_from(self, info: Info) -> Model | None:
+        if self.row.start_id is None:
+            return None
+        found = await info.context.models.load(self.row.start_id)
+        return Model.of(found) if found else None
+
     @strawberry.field(description="The model it made.")
     async def model(self, info: Info) -> Model | None:
         if self.row.model_id is None:
@@ -295,6 +304,7 @@ _LOOKED_AT = {
     "trainingData": ("training_version_id",),
     "validationData": ("validation_version_id",),
     "resultFiles": ("result_file_ids",),
+    "startsFrom": ("start_id",),
     "model": ("model_id",),
     "deployments": ("model_id",),
 } | dict.fromkeys(
