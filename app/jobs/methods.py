@@ -44,11 +44,18 @@ def check_grader(method: str, grader: Any) -> None:
     """Raises GraderInvalid, with the place in the grader after that in the input."""
     if method != "reinforcement":
         return
+    place = ("method", method, "grader")
     try:
-        spec.read(grader)
+        models = spec.models(spec.read(grader))
     except GraderInvalid as invalid:
-        invalid.path = ("method", method, "grader", *(invalid.path or ()))
+        invalid.path = (*place, *invalid.path)
         raise
+    if models:  # a training process has no token to call one with
+        raise JobInputInvalid(
+            f"The grader asks the model {min(models)!r}, which training cannot do yet. Use "
+            "string_check, text_similarity, python, or multi of those.",
+            path=place,
+        )
 
 
 def check_formats(method: str, training: DatasetVersion, validation: DatasetVersion | None) -> None:

@@ -131,6 +131,16 @@ async def test_a_reinforcement_job_is_recorded_with_its_grader(api: Api) -> None
         ({**CHECK, "input": "{{ sample.output_text"}, ["input"], ""),
         ({"type": "rumour"}, [], "type"),
         ("check", [], ""),
+        (
+            {
+                "type": "score_model",
+                "name": "judge",
+                "model": "big",
+                "input": [{"role": "user", "content": "{{ sample.output_text }}"}],
+            },
+            [],
+            "'big', which training cannot do yet",
+        ),
     ],
 )
 async def test_a_bad_grader_is_refused_with_its_place(

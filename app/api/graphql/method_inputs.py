@@ -135,8 +135,7 @@ class DpoInput:
 @strawberry.input(description="Reinforcement: make answers likelier that a grader likes.")
 class ReinforcementInput:
     grader: JSON = strawberry.field(
-        description="In OpenAI's format: string_check, text_similarity, python, score_model, "
-        "label_model, or multi of those."
+        description="In OpenAI's format: string_check, text_similarity, python, or multi of those."
     )
     hyperparameters: ReinforcementHyperparametersInput | None = strawberry.field(
         description="All automatic when left out.", default=None
