@@ -56,6 +56,23 @@ query ($id: ID!, $after: String, $level: LogLevel, $types: [JobEventType!]) {
   }
 }"""
 
+JOB_EXAMPLES = """
+query (
+  $id: ID!, $first: Int, $after: String, $split: DataSplit, $flag: ExampleFlag
+  $order: ExampleOrder!
+) {
+  job(id: $id) {
+    status
+    examples(first: $first, after: $after, split: $split, flag: $flag, orderBy: $order) {
+      nodes {
+        split line loss tokens flags duplicateOf sameInOther contradicts question answer
+      }
+      pageInfo { hasNextPage endCursor }
+      measured cases sampled
+    }
+  }
+}"""
+
 _USER_ERRORS = """
 userErrors {
   __typename message code path

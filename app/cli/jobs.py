@@ -6,13 +6,14 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from app.cli import documents, job_logs, job_submit, job_watch, show
+from app.cli import documents, job_examples, job_logs, job_submit, job_watch, show
 from app.cli.connect import AsJson, run
 from app.cli.job_compare import print_comparison
 from app.cli.job_details import print_job
 from app.cli.job_logs import Level
 from app.cli.pages import collect
 from app.client import ApiError, Client
+from app.jobs.examples import Flag
 from app.jobs.states import JobStatus
 
 jobs_app = typer.Typer(help="Fine-tuning jobs.", no_args_is_help=True)
@@ -214,6 +215,33 @@ def logs_of_job(
 
 def _print_event(event: dict[str, Any]) -> None:
     show.console().print(show.event_line(event), soft_wrap=True)
+
+
+@jobs_app.command("examples")
+def examples_of_job(
+    id: JobId,
+    split: Annotated[
+        Literal["training", "validation"] | None, typer.Option(help="Only of this data.")
+    ] = None,
+    flag: Annotated[Flag | None, typer.Option(help="Only those flagged so.")] = None,
+    order: Annotated[
+        Literal["loss-desc", "loss-asc", "line-asc"], typer.Option(help="In which order.")
+    ] = "loss-desc",
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Show which cases the finished model knows least, with their lines in the file."""
+    wanted = {
+        "id": id,
+        "split": split and split.upper(),
+        "flag": flag and flag.name,
+        "order": order.upper().replace("-", "_"),
+    }
+    found = run(lambda client: job_examples.read(client, wanted, limit), as_json)
+    if as_json:
+        show.as_json(found)
+    else:
+        job_examples.print_examples(found)
 
 
 @jobs_app.command("pause")

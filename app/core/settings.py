@@ -114,6 +114,14 @@ class Settings(BaseSettings):
     serving_engine: Literal["transformers", "vllm"] = Field(
         "transformers", description="What holds deployed models; vLLM needs a GPU."
     )
+    wandb_api_key: SecretStr | None = Field(
+        None,
+        description="The worker's key for Weights & Biases, for jobs that ask to be shown there.",
+    )
+    wandb_mode: Literal["online", "offline"] | None = Field(
+        None,
+        description="Offline keeps runs in the data folder, for `wandb sync`. Unset: `WANDB_MODE`.",
+    )
     hourly_cost: float = Field(
         0.0, description="What an hour of this machine costs, in US dollars, for estimates.", ge=0
     )

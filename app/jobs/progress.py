@@ -196,10 +196,10 @@ async def succeed(
     manifest_sha256: str,
     size_bytes: int,
     trained_tokens: int,
-    result_file_id: str,
+    result_file_ids: list[str],
     cost: float,
 ) -> None:
-    """The model is made: record it and the result file, and end the job."""
+    """The model is made: record it and the result files, and end the job."""
     job = await JobRepository(session, claim.org_id).get(claim.subject_id, lock=True)
     if job.model_id is not None and job.status == JobStatus.SUCCEEDED:
         return  # said before; the answer was lost
@@ -222,13 +222,16 @@ async def succeed(
     )
     job.model_id = model.id
     job.trained_tokens = trained_tokens
-    job.result_file_ids = [result_file_id]
+    job.result_file_ids = result_file_ids
     job.cost = cost
     await log.append(
         session,
         job.id,
         [
-            NewEvent(EventType.RESULT, {"fileId": result_file_id}, attempt=claim.number),
+            *(
+                NewEvent(EventType.RESULT, {"fileId": id}, attempt=claim.number)
+                for id in result_file_ids
+            ),
             NewEvent(
                 EventType.MODEL, {"modelId": model.id, "name": model.name}, attempt=claim.number
             ),

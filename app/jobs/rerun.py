@@ -40,6 +40,7 @@ async def submission_of(
         metadata={str(key): str(value) for key, value in job.labels.items()},
         hardware=job.hardware,
         retention=job.retention,
+        integrations=job.integrations or [],
         idempotency_key=idempotency_key,
     )
     return replace(again, rerun_of=job.id)

@@ -7,6 +7,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.jobs import metrics
 
+FILENAME = "metrics.csv"
 _ALL = 10**9
 
 

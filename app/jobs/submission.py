@@ -20,7 +20,7 @@ from app.datasets.tables import DatasetVersion
 from app.events import log
 from app.events.log import NewEvent
 from app.events.types import EventType
-from app.jobs import methods, starts
+from app.jobs import integrations, methods, starts
 from app.jobs.errors import JobInputInvalid, MetadataTooLarge
 from app.jobs.estimates import Estimate, Size, estimate
 from app.jobs.repository import JobRepository
@@ -55,6 +55,7 @@ class Submission:
     hardware: str | None = None
     rerun_of: str | None = None
     retention: dict[str, Any] | None = None
+    integrations: list[dict[str, Any]] = field(default_factory=list)
     idempotency_key: str | None = None
 
 
@@ -91,6 +92,7 @@ async def check(
         await starts.check_fit(session, start, asked.method, hyperparameters)
     methods.check_grader(asked.method, asked.grader)
     _check_words(asked)
+    integrations.check(asked.integrations)
     training = await datasets.get_version(session, actor, asked.training_version_id)
     validation = None
     if asked.validation_version_id is not None:
@@ -150,6 +152,7 @@ async def submit(session: AsyncSession, actor: Actor, checked: Checked) -> Job:
         hardware=asked.hardware,
         rerun_of=asked.rerun_of,
         retention=asked.retention,
+        integrations=integrations.check(asked.integrations) or None,
         estimated_cost=checked.estimate.cost,
         created_at=now,
         updated_at=now,

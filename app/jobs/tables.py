@@ -72,7 +72,7 @@ class Job(SQLModel, table=True):
     labels: dict[str, Any] = Field(
         default_factory=dict, sa_column=Column("metadata", JSONB, nullable=False)
     )
-    integrations: dict[str, Any] | None = json_column(nullable=True)
+    integrations: list[dict[str, Any]] | None = json_column(nullable=True)
     retention: dict[str, Any] | None = json_column(nullable=True)
     manifest: dict[str, Any] | None = json_column(nullable=True)
     rerun_of: str | None = None

@@ -31,8 +31,13 @@ class Case:
 
     @property
     def teaches(self) -> bool:
+        return self.targets > 0
+
+    @property
+    def targets(self) -> int:
+        """How many tokens the loss counts."""
         # The first token has no context to be predicted from.
-        return any(self.assistant_masks[1:])
+        return sum(self.assistant_masks[1:])
 
     @property
     def labels(self) -> list[int]:
@@ -41,8 +46,21 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a case was read, and how many of its tokens the loss counts."""
+
+    line: int
+    tokens: int
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Cases:
+    """`origins` has one for each of `cases`; `left_out` are lines that no case was made of."""
+
     cases: list[Case]
+    origins: list[Origin]
+    left_out: list[int]
     truncated: int
     without_target: int
     """Cases left out because nothing in them is to be learnt (weights, or truncation)."""
@@ -63,17 +81,23 @@ class Unsupported(Exception):
 def read_cases(path: Path, tokenizer: Any, max_length: int, code: FailureCode) -> Cases:
     """Tokenise a whole file; `code` is what a line that cannot be used fails with."""
     cases: list[Case] = []
+    origins: list[Origin] = []
+    left_out: list[int] = []
     truncated = without_target = 0
-    for encoded in read_rows(path, tokenizer, code, encode):
+    for line, encoded in read_rows(path, tokenizer, code, encode):
+        known = len(cases)
         for case in encoded:
-            truncated += len(case.input_ids) > max_length
-            short = cut(case, max_length)
+            short, is_cut = cut(case, max_length), len(case.input_ids) > max_length
+            truncated += is_cut
             if short.teaches:
                 cases.append(short)
+                origins.append(Origin(line, short.targets, is_cut))
             else:
                 without_target += 1
         without_target += not encoded
-    return Cases(cases, truncated, without_target)
+        if len(cases) == known:
+            left_out.append(line)
+    return Cases(cases, origins, left_out, truncated, without_target)
 
 
 def cut(case: Case, max_length: int) -> Case:
@@ -82,8 +106,9 @@ def cut(case: Case, max_length: int) -> Case:
 
 def read_rows(
     path: Path, tokenizer: Any, code: FailureCode, encode: Callable[[Row, Any], T]
-) -> Iterator[T]:
-    """What `encode` makes of each line. A line that it cannot use fails with `code`."""
+) -> Iterator[tuple[int, T]]:
+    """What `encode` makes of each line, with the line's number, from 1. A line that it cannot use
+    fails with `code`."""
     if not tokenizer.chat_template:
         raise TrainingFailed(
             "base_model_unavailable", "The base model has no chat template.", "base_model"
@@ -103,7 +128,7 @@ def read_rows(
             raise TrainingFailed(
                 code, f"Line {number}: the base model's chat template refuses it ({error})."
             ) from error
-        yield made
+        yield number, made
 
 
 def encode(row: Row, tokenizer: Any) -> list[Case]:

@@ -56,7 +56,9 @@ def _read(run: Run, path: Path, tokenizer: Any, max_length: int, code: FailureCo
         tokens=sum(pair.tokens for pair in pairs),
         longest=max((pair.longest for pair in pairs), default=0),
         truncated=found.truncated,
-        left_out=found.without_target,
+        left_out=len(found.left_out),
+        origins=found.origins,
+        left_out_lines=found.left_out,
     )
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.training.data import Case, Row, Unsupported, cut, encode_targets, read_rows
+from app.training.data import Case, Origin, Row, Unsupported, cut, encode_targets, read_rows
 from app.training.errors import FailureCode
 
 
@@ -26,25 +26,31 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """`without_target` counts pairs left out because one answer was cut off as a whole."""
+    """`left_out` are lines whose pair was left out because one answer was cut off as a whole;
+    `origins` has one for each of `pairs`."""
 
     pairs: list[Pair]
+    origins: list[Origin]
+    left_out: list[int]
     truncated: int
-    without_target: int
 
 
 def read_pairs(path: Path, tokenizer: Any, max_length: int, code: FailureCode) -> Pairs:
     """Tokenise a whole file; `code` is what a line that cannot be used fails with."""
     pairs: list[Pair] = []
-    truncated = without_target = 0
-    for pair in read_rows(path, tokenizer, code, encode_pair):
-        truncated += pair.longest > max_length
+    origins: list[Origin] = []
+    left_out: list[int] = []
+    truncated = 0
+    for line, pair in read_rows(path, tokenizer, code, encode_pair):
+        is_cut = pair.longest > max_length
+        truncated += is_cut
         short = Pair(cut(pair.chosen, max_length), cut(pair.rejected, max_length))
         if short.chosen.teaches and short.rejected.teaches:
             pairs.append(short)
+            origins.append(Origin(line, short.chosen.targets + short.rejected.targets, is_cut))
         else:
-            without_target += 1
-    return Pairs(pairs, truncated, without_target)
+            left_out.append(line)
+    return Pairs(pairs, origins, left_out, truncated)
 
 
 def encode_pair(row: Row, tokenizer: Any) -> Pair:

@@ -30,4 +30,4 @@ def read_prompts(
         tokens = len(tokenizer(text, add_special_tokens=False)["input_ids"])
         return Prompt(text, json.dumps(row), tokens)
 
-    return list(read_rows(path, tokenizer, code, encode))
+    return [prompt for _, prompt in read_rows(path, tokenizer, code, encode)]

@@ -93,6 +93,26 @@ class Finished(_Report):
     metrics: Values
 
 
+class Example(_Report):
+    """One line of a file. `tokens` are those that the loss counts, and `loss` is their mean: null
+    where it is no number, or where nothing of the line is learnt."""
+
+    split: Literal["training", "validation"]
+    line: int
+    loss: float | None
+    tokens: int
+    truncated: bool
+
+
+class Examples(_Report):
+    """How well the finished model knows its data. Comes after `finished`, or not at all; `lines`
+    counts all there are, measured or not."""
+
+    type: Literal["examples"] = "examples"
+    examples: list[Example]
+    lines: int
+
+
 class Stopped(_Report):
     """Obeyed SIGTERM. `checkpoint_path` is null when no step was done: start as before."""
 
@@ -109,7 +129,7 @@ class Failed(_Report):
 
 
 Report = Annotated[
-    Started | Metrics | Checkpoint | Message | Finished | Stopped | Failed,
+    Started | Metrics | Checkpoint | Message | Finished | Examples | Stopped | Failed,
     Field(discriminator="type"),
 ]
 _ADAPTER: TypeAdapter[Report] = TypeAdapter(Report)

@@ -1,7 +1,8 @@
 """One training session from files to a finished model, the same for every method."""
 
 import hashlib
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import torch
 from transformers.utils import logging as transformers_logging
 
-from app.training import hardware, weights
+from app.training import examples, hardware, weights
+from app.training.data import Origin
 from app.training.environment import default_threads
 from app.training.errors import FailureCode, TrainingFailed, TrainingOver, TrainingStopped
 from app.training.manifest import RunEnvironment
@@ -23,7 +25,8 @@ from app.training.trainer import watch
 class Data:
     """Tokenised cases as a method's trainer takes them; `tokens` of an epoch, `longest` of one.
 
-    `truncated` were cut and are learnt; `left_out` are not, for the reason given."""
+    `truncated` were cut and are learnt; `left_out` are not, for the reason given. Where each case
+    has a loss of its own, `origins` has one for each row."""
 
     rows: Any
     cases: int
@@ -32,6 +35,8 @@ class Data:
     truncated: int
     left_out: int
     why_left_out: str = "no answer that counts remains in them"
+    origins: Sequence[Origin] = ()
+    left_out_lines: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,7 @@ def train(run: Run, recipe: Recipe) -> None:
         )
     )
     run.stop.training_begins()
+    begun = time.monotonic()
     try:
         # After an explicit check of the manifest; a path, because "the last one" may be torn.
         checkpoint = str(config.resume_from) if config.resume_from else None
@@ -122,7 +128,10 @@ def train(run: Run, recipe: Recipe) -> None:
     if run.stop.asked and state.global_step < state.max_steps and not run.ended_early:
         raise TrainingStopped
     trained = trainer.accelerator.unwrap_model(trainer.model)
+    trained_for = time.monotonic() - begun
     run.finished(weights.write_model(run, trained, tokenizer), state.global_step, state.epoch)
+    data = {"training": training, "validation": validation}
+    examples.measure(run, trainer, data, seconds=examples.allowance(trained_for))
 
 
 def _read(run: Run, recipe: Recipe, path: Path, tokenizer: Any, max_length: int, what: str) -> Data:

@@ -44,6 +44,8 @@ def _read(run: Run, path: Path, tokenizer: Any, max_length: int, code: FailureCo
         longest=max((len(case.input_ids) for case in cases), default=0),
         truncated=found.truncated,
         left_out=found.without_target,
+        origins=found.origins,
+        left_out_lines=found.left_out,
     )
 
 

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 _LONGEST_LINE = 1 << 20
 # Nothing of ours that is secret may reach the process: it runs models that users bring.
-_WITHHELD = ("LUTHIER_", "PG", "AWS_", "OPENAI_", "AZURE_", "GOOGLE_")
+_WITHHELD = ("LUTHIER_", "PG", "AWS_", "OPENAI_", "AZURE_", "GOOGLE_", "WANDB_")
 
 
 def bare_environment() -> dict[str, str]:

@@ -1,5 +1,7 @@
 """What a run writes of its job: repeated until it is certain, and fenced by the claim."""
 
+import asyncio
+import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +16,13 @@ from app.events.log import NewEvent
 from app.events.types import EventType
 from app.files import service as files
 from app.files.store import FileStore
-from app.jobs import progress, results
+from app.jobs import examples, progress, results
 from app.jobs.progress import WorkOrder
 from app.jobs.states import JobStatus, RequestedAction
 from app.training import report
 from app.worker.lease import Lease
+
+log = logging.getLogger(__name__)
 
 
 class WorkImpossible(Exception):
@@ -110,16 +114,27 @@ class JobRecord:
         for path in gone:
             shutil.rmtree(shop.settings.data_dir / path, ignore_errors=True)
 
-    async def succeed(self, order: WorkOrder, said: report.Finished) -> None:
+    async def succeed(
+        self, order: WorkOrder, said: report.Finished, known: report.Examples | None = None
+    ) -> None:
+        """`known` is how well the model knows each case, where that was measured."""
         claim, shop = self._claim, self._shop
+        explained = await self._explained(order, known) if known else None
 
         async def write() -> None:
             async with shop.database.transaction(claim.org_id) as session:
-                content = await results.metrics_csv(session, claim.subject_id)
-                stored = await shop.store.put(claim.org_id, files.one_chunk(content), len(content))
-                file = await files.add_result(
-                    session, claim.org_id, order.job.project_id, stored, "metrics.csv"
-                )
+                made = {results.FILENAME: await results.metrics_csv(session, claim.subject_id)}
+                if explained is not None:
+                    made[examples.FILENAME] = explained
+                kept = []
+                for name, content in made.items():
+                    stored = await shop.store.put(
+                        claim.org_id, files.one_chunk(content), len(content)
+                    )
+                    file = await files.add_result(
+                        session, claim.org_id, order.job.project_id, stored, name
+                    )
+                    kept.append(file.id)
                 worked = await progress.seconds_worked(session, claim)
                 await progress.succeed(
                     session,
@@ -130,11 +145,22 @@ class JobRecord:
                     manifest_sha256=said.manifest_sha256,
                     size_bytes=said.size_bytes,
                     trained_tokens=said.trained_tokens,
-                    result_file_id=file.id,
+                    result_file_ids=kept,
                     cost=round(worked / 3600 * shop.settings.hourly_cost, 4),
                 )
 
         await self._lease.insist(write)
+
+    async def _explained(self, order: WorkOrder, known: report.Examples) -> bytes | None:
+        store, org_id = self._shop.store, self._claim.org_id
+        training = store.path(org_id, order.training.sha256)
+        validation = store.path(org_id, order.validation.sha256) if order.validation else None
+        try:
+            return await asyncio.to_thread(examples.content, known, training, validation)
+        except Exception:
+            # A job whose model is made does not fail for want of a list about it.
+            log.exception("the cases of %s could not be listed", order.job.id)
+            return None
 
     async def end(
         self, status: JobStatus, outcome: str, error: dict[str, Any] | None = None

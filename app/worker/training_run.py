@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import logging
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from app.worker.lease import Lease
 from app.worker.manifest import differences, run_manifest
 from app.worker.process import TrainingProcess, log_tail
 from app.worker.record import JobRecord, WorkImpossible, Workshop
+from app.worker.tracking import Trackers
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +37,8 @@ class TrainingRun:
         self._draining = False
         self._process: TrainingProcess | None = None
         self._asked: RequestedAction | None = None
+        self._examples: report.Examples | None = None
+        self._trackers: Trackers | None = None
         self._started_at = time.monotonic()
 
     def look(self) -> None:
@@ -69,18 +73,35 @@ class TrainingRun:
         config = await self._configure(order)
         if order.job.status == JobStatus.PENDING:
             await self._record.reached(JobStatus.QUEUED)
+        self._trackers = Trackers(self._shop.settings, order.job, self._record.say)
         self._process = await TrainingProcess.start(config)
         watcher = asyncio.create_task(self._watch(), name=f"watch-{self._claim.subject_id}")
         try:
             ending = await reports.record(
-                self._record, self._process.reports(), lambda said: self._started(order, said)
+                self._record,
+                self._beside(self._process.reports()),
+                lambda said: self._started(order, said),
             )
+            self._process.kill()
+            lost = ending is None or isinstance(ending, report.Failed)
+            await self._trackers.close(failed=lost)
         finally:
+            self._trackers.kill()
             watcher.cancel()
             await asyncio.gather(watcher, return_exceptions=True)
             self._process.kill()
             await self._process.wait()
         await self._conclude(order, config, ending)
+
+    async def _beside(self, said: AsyncIterator[report.Report]) -> AsyncIterator[report.Report]:
+        """Keeps what does not go into the log, and passes on the rest."""
+        async for one in said:
+            if self._trackers:
+                self._trackers.heard(one)
+            if isinstance(one, report.Examples):
+                self._examples = one
+            else:
+                yield one
 
     async def _check_bytes(self, version: DatasetVersion) -> None:
         """The job is pinned to bytes: those in the store must still hash to the pinned value."""
@@ -188,7 +209,7 @@ class TrainingRun:
             raise Fenced(self._claim.subject_id)
         match ending:
             case report.Finished():
-                await self._record.succeed(order, ending)
+                await self._record.succeed(order, ending, self._examples)
             case report.Failed():
                 log.warning("%s failed: %s", order.job.id, log_tail(config.run_dir))
                 error = {"code": ending.code, "message": ending.message, "param": ending.param}

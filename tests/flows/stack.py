@@ -42,6 +42,7 @@ class Stack:
             "LUTHIER_LEASE_SECONDS": "3",
             "LUTHIER_THREADS": "1",
             "LUTHIER_LOG_LEVEL": "info",
+            "LUTHIER_WANDB_MODE": "offline",
         }
         with (self.folder / f"{verb}.log").open("ab") as log:
             return subprocess.Popen(

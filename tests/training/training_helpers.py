@@ -14,6 +14,7 @@ from typing import Any
 from app.training.environment import environment
 from app.training.report import (
     Checkpoint,
+    Examples,
     Failed,
     Finished,
     Message,
@@ -80,8 +81,14 @@ class Outcome:
     @property
     def finished(self) -> Finished:
         assert self.code == 0, self.stderr[-3000:]
-        assert isinstance(self.reports[-1], Finished)
-        return self.reports[-1]
+        assert not isinstance(self.reports[-1], Stopped | Failed)
+        (report,) = (r for r in self.reports if isinstance(r, Finished))
+        return report
+
+    @property
+    def examples(self) -> Examples:
+        (report,) = (r for r in self.reports if isinstance(r, Examples))
+        return report
 
     @property
     def stopped(self) -> Stopped:

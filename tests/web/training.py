@@ -53,6 +53,6 @@ async def finish(worker: Database, claim: Claim, result_file: str) -> None:
             manifest_sha256="0" * 64,
             size_bytes=1_000,
             trained_tokens=4_000,
-            result_file_id=result_file,
+            result_file_ids=[result_file],
             cost=0.0,
         )

@@ -1,5 +1,7 @@
 """What submitJob takes, and how it becomes a submission."""
 
+from typing import Any
+
 import strawberry
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -31,6 +33,30 @@ class CostEstimate:
     @staticmethod
     def of(estimate: Estimate) -> "CostEstimate":
         return CostEstimate(**vars(estimate))
+
+
+@strawberry.input(description="A project at Weights & Biases that the job's metrics go to.")
+class WandbInput:
+    project: str = strawberry.field(description="The project there, at most 128 characters.")
+    entity: str | None = strawberry.field(
+        description="The team or user there; the key's own when left out.", default=None
+    )
+    name: str | None = strawberry.field(
+        description="The run's name there; the job's id when left out.", default=None
+    )
+    tags: list[str] = strawberry.field(
+        description="At most 50, each to 64 characters; `luthier`, the job's id and its base model "
+        "are added.",
+        default_factory=list,
+    )
+
+
+@strawberry.input(description="Where else the job is shown: exactly one service.", one_of=True)
+class IntegrationInput:
+    wandb: strawberry.Maybe[WandbInput] = strawberry.field(description="Weights & Biases.")
+
+    def plain(self) -> dict[str, Any]:
+        return {"wandb": dict(vars(self.wandb.value)) if self.wandb else None}
 
 
 @strawberry.input(description="A job. Give trainingData or trainingFile.")
@@ -70,6 +96,10 @@ class SubmitJobInput:
     )
     checkpoint_retention: CheckpointRetentionInput | None = strawberry.field(
         description="Which checkpoints are kept; the server's setting when left out.", default=None
+    )
+    integrations: list[IntegrationInput] | None = strawberry.field(
+        description="Where else it is shown, at most 5. Trouble there never touches the job.",
+        default=None,
     )
     idempotency_key: str | None = strawberry.field(
         description="The same key again gives the same job.", default=None
@@ -130,6 +160,7 @@ class SubmitJobInput:
             metadata=self._metadata(),
             hardware=self.hardware,
             retention=vars(self.checkpoint_retention) if self.checkpoint_retention else None,
+            integrations=[one.plain() for one in self.integrations or []],
             idempotency_key=self.idempotency_key,
         )
 

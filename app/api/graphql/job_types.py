@@ -30,6 +30,19 @@ class JobStatus(Enum):
     CANCELLED = strawberry.enum_value("cancelled", description="Over: somebody ended it.")
 
 
+@strawberry.type(description="A run at Weights & Biases that the job's metrics go to.")
+class Wandb:
+    project: str = strawberry.field(description="The project there.")
+    entity: str | None = strawberry.field(description="The team or user; null for the key's own.")
+    name: str | None = strawberry.field(description="The run's name; null for the job's id.")
+    tags: list[str] = strawberry.field(description="Besides those that are always added.")
+
+
+@strawberry.type(description="Where else a job is shown.")
+class Integration:
+    wandb: Wandb | None = strawberry.field(description="Weights & Biases.")
+
+
 @strawberry.enum(description="What was asked of a job and is not done yet.")
 class RequestedAction(Enum):
     PAUSE = strawberry.enum_value("pause", description="Save a checkpoint and leave the machine.")

@@ -15,9 +15,17 @@ from app.api.graphql.catalog import Provider
 from app.api.graphql.checkpoints import Checkpoint, CheckpointRetention
 from app.api.graphql.context import Info
 from app.api.graphql.datasets import DatasetVersion, File
+from app.api.graphql.job_examples import (
+    DataSplit,
+    ExampleConnection,
+    ExampleFlag,
+    ExampleOrder,
+    example_page,
+)
 from app.api.graphql.job_types import (
     Attempt,
     Evidence,
+    Integration,
     JobError,
     JobEvent,
     JobEventConnection,
@@ -27,6 +35,7 @@ from app.api.graphql.job_types import (
     LogLevel,
     RequestedAction,
     RunManifest,
+    Wandb,
     latest_point,
     progress_of,
 )
@@ -197,12 +206,32 @@ class Job(Node):
         return found
 
     @strawberry.field(
+        description="How well the finished model knows each case of its data; empty before it is "
+        "done, and after reinforcement."
+    )
+    async def examples(
+        self,
+        info: Info,
+        first: First = None,
+        after: After = None,
+        split: Annotated[DataSplit | None, arg("Only of this data.")] = None,
+        flag: Annotated[ExampleFlag | None, arg("Only those flagged so.")] = None,
+        order_by: Annotated[ExampleOrder, arg("In which order.")] = ExampleOrder.LOSS_DESC,
+    ) -> ExampleConnection:
+        request = PageRequest.of(first, after)
+        return await example_page(info, self.row, request, split, flag, order_by)
+
+    @strawberry.field(
         description="By score where there are scores, else by validation loss, else the furthest."
     )
     async def best_checkpoint(self, info: Info) -> Checkpoint | None:
         async with info.context.transaction() as session:
             found = await checkpoints.best_of(session, info.context.actor, str(self.id))
         return Checkpoint.of(found) if found else None
+
+    @strawberry.field(description="Where else it is shown.")
+    def integrations(self) -> list[Integration]:
+        return [Integration(wandb=Wandb(**one["wandb"])) for one in self.row.integrations or []]
 
     @strawberry.field(description="Which checkpoints are kept; null for the server's setting.")
     def checkpoint_retention(self) -> CheckpointRetention | None:

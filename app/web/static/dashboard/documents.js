@@ -54,6 +54,15 @@ export const JOB_METRICS = `subscription Metrics($jobId: ID!, $after: String) {
   jobMetrics(jobId: $jobId, after: $after) { cursor points { ${POINT} } }
 }`;
 
+export const EXAMPLES = `query Examples($id: ID!) {
+  job(id: $id) {
+    examples(first: 10) {
+      nodes { split line loss flags duplicateOf sameInOther contradicts question answer }
+      measured cases sampled
+    }
+  }
+}`;
+
 const EVENT = 'id cursor type level message at attempt step data';
 
 // Everything but the metric points, which the chart shows.

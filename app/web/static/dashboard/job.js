@@ -6,6 +6,7 @@ import { coalesce, h, put, set } from './dom.js';
 import * as docs from './documents.js';
 import * as format from './format.js';
 import { badge, drawProgress, showBadge } from './jobs.js';
+import { Examples } from './examples.js';
 import { EventLog } from './log.js';
 import { course, given } from './panels.js';
 import { Points } from './points.js';
@@ -28,6 +29,7 @@ export class JobPage {
     this.log = new EventLog();
     this.actions = new Actions(session, viewer, () => this.refresh());
     this.deploy = new Deploy(session, viewer);
+    this.examples = new Examples(session);
     this.refresh = coalesce(() => this.#refresh().catch(() => {})); // the next event asks again
     this.thin = coalesce(() => this.#thin().catch(() => {}));
     this.#build();
@@ -67,7 +69,7 @@ export class JobPage {
         h('span', { class: 'progress' }, this.bar, this.done), this.figures),
       this.deploy.element, this.chart.element,
       h('div', { class: 'lower' },
-        h('div', { class: 'panels' }, this.log.element, this.course), this.given));
+        h('div', { class: 'panels' }, this.log.element, this.examples.element, this.course), this.given));
     this.element = h('article', { class: 'detail', 'aria-label': 'Job' },
       this.back, this.nothing, this.body);
   }
@@ -184,6 +186,7 @@ export class JobPage {
     const facts = JSON.stringify([job.resolvedHyperparameters, job.resultFiles, isOver(job)]);
     if (facts !== this.#facts) this.given.replaceChildren(...given(job));
     this.#facts = facts;
+    this.examples.draw(job);
     this.deploy.draw(job, this.#positions.viewer.organization.cursor);
     this.#draw();
   }

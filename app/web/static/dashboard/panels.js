@@ -8,7 +8,7 @@ const panel = (title, ...children) =>
 const facts = (pairs) => h('dl', { class: 'facts' }, pairs.map(([name, ...value]) =>
   h('div', {}, h('dt', {}, name), h('dd', {}, ...value))));
 
-const table = (head, rows) => h('div', { class: 'scroll', tabindex: 0 }, h('table', {},
+export const table = (head, rows) => h('div', { class: 'scroll', tabindex: 0 }, h('table', {},
   h('thead', {}, h('tr', {}, head.map((text) => h('th', { scope: 'col' }, text)))),
   h('tbody', {}, rows.map((cells) => h('tr', {}, cells.map((cell) => h('td', {}, cell)))))));
 
