@@ -29,7 +29,35 @@ T = TypeVar("T")
 
 BUFFER = 1_000
 BATCH = 500
+_BREATHE = 0.005  # seconds of handing out, before other work of the process gets its turn
 SAFETY_POLL = 1.0  # a lost ring costs at most this much
+
+
+Take = Callable[[list[LoggedEvent]], int]
+
+
+class _Waiter:
+    """A viewer who has been given all there is; `take` is how it takes news without waking up."""
+
+    __slots__ = ("position", "take", "woken")
+
+    def __init__(self, position: int, take: Take | None) -> None:
+        self.position, self.take = position, take
+        self.woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def give(self, events: list[LoggedEvent]) -> bool:
+        """Whether it has them all."""
+        if events[0].seq <= self.position:  # it had read further than the tail
+            events = [event for event in events if event.seq > self.position]
+        try:
+            if events and self.take is not None:
+                self.position = max(self.position, self.take(events))
+            if not events or self.position >= events[-1].seq:
+                return True
+            self.woken.set_result(None)
+        except Exception as bug:  # noqa: BLE001 - it is the viewer's
+            self.woken.set_exception(bug)
+        return False
 
 
 class _Tail:
@@ -37,19 +65,24 @@ class _Tail:
         self.position = position
         self.buffer: deque[LoggedEvent] = deque(maxlen=BUFFER)
         self.viewers = 0
-        self._news = asyncio.Event()
+        self._waiting: dict[_Waiter, None] = {}
 
     def extend(self, events: list[LoggedEvent]) -> None:
         self.buffer.extend(events)
         self.position = events[-1].seq
-        self.wake()
+        for waiter in [*self._waiting]:
+            if not waiter.woken.done() and not waiter.give(events):
+                self._waiting.pop(waiter, None)
 
-    def wake(self) -> None:
-        self._news.set()
-        self._news = asyncio.Event()
-
-    async def news(self) -> None:
-        await self._news.wait()
+    async def news(self, position: int, take: Take | None) -> int:
+        """Wait until there is something that `take` did not take; the position it reached."""
+        waiter = _Waiter(position, take)
+        self._waiting[waiter] = None
+        try:
+            await waiter.woken
+        finally:
+            self._waiting.pop(waiter, None)
+        return waiter.position
 
     def after(self, position: int) -> list[LoggedEvent] | None:
         """Buffered events after a position; None when the buffer no longer reaches back to it."""
@@ -94,9 +127,12 @@ class Streams:
         after: int | None,
         idle: Callable[[int], bool] | None = None,
         head: int | None = None,
+        take: Take | None = None,
     ) -> AsyncGenerator[list[LoggedEvent], None]:
         """Batches of events after a position (None: from now), without gap or repeat, for ever;
         or until `idle`, asked before each wait with the position reached, says that it is enough.
+        What comes during a wait is given to `take` first, within the reader: it returns the
+        position up to which it has dealt with it, and only the rest is yielded.
 
         The caller has made sure that the stream is this organization's; `head` is where it ended a
         moment ago, if the caller knows. While the database is out of reach, viewers wait.
@@ -121,7 +157,7 @@ class Streams:
                 elif idle is not None and idle(position):
                     return
                 else:
-                    await tail.news()
+                    position = await tail.news(position, take)
         finally:
             tail.viewers -= 1
             if not tail.viewers and self._tails.get(stream_id) is tail:
@@ -192,7 +228,11 @@ class Streams:
                 self._rung |= rung
                 self._due.set()
                 continue
+            began = time.monotonic()
             for stream_id, events in found.items():
+                if time.monotonic() - began > _BREATHE:
+                    await asyncio.sleep(0)
+                    began = time.monotonic()
                 tail = self._tails.get(stream_id)
                 # The tail may have been replaced meanwhile: take only what it lacks.
                 if tail and (fresh := [e for e in events if e.seq > tail.position]):

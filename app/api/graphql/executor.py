@@ -21,11 +21,13 @@ from graphql import (
     GraphQLFloat,
     GraphQLID,
     GraphQLInt,
+    GraphQLList,
     GraphQLNonNull,
     GraphQLObjectType,
     GraphQLOutputType,
     GraphQLScalarType,
     GraphQLString,
+    TypeNameMetaFieldDef,
 )
 from graphql.pyutils import Path
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
@@ -36,17 +38,18 @@ _PLANS = 200
 _PLAIN = frozenset({str, int, float, bool, dict, list, datetime})
 
 
-class _Unusual(Exception):
+class Unusual(Exception):
     """The normal path must look at this."""
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """How one selection on one type is read. `leaves` are response name, the type of a value that
-    passes as it is, how others are converted, and whether null may be."""
+class Plan:
+    """How one selection on one type is read. `names` are those of the response, in order, with
+    what is known already; `leaves` the names of the others, the type of a value that passes as it
+    is, how others are converted, and whether null may be."""
 
     selection: Any
-    names: dict[str, None]
+    names: dict[str, str | None]
     read: Callable[[Any], tuple[Any, ...]]
     leaves: tuple[tuple[str, type | None, Convert, bool], ...]
     rest: dict[str, Any]
@@ -62,7 +65,7 @@ class _Plan:
             elif value is not None:
                 results[name] = convert(value)
             elif not nullable:
-                raise _Unusual
+                raise Unusual
         return results
 
 
@@ -71,7 +74,7 @@ class LeafExecutor(StrawberryGraphQLCoreExecutionContext):
         super().__init__(*args, **kwargs)
         if self.middleware_manager and not self.middleware_manager.middlewares:
             self.middleware_manager = None  # Strawberry always makes one
-        self._plans: dict[tuple[str, int], _Plan | None] = {}
+        self._plans: dict[tuple[str, int], Plan | None] = {}
 
     def execute_fields(
         self,
@@ -125,7 +128,7 @@ class LeafExecutor(StrawberryGraphQLCoreExecutionContext):
             item_type, field_details_list, info, path, items, position_context
         )
 
-    def _plan(self, parent_type: GraphQLObjectType, selection: Any) -> _Plan | None:
+    def _plan(self, parent_type: GraphQLObjectType, selection: Any) -> Plan | None:
         key = (parent_type.name, id(selection))
         if key in self._plans:
             return self._plans[key]
@@ -133,29 +136,58 @@ class LeafExecutor(StrawberryGraphQLCoreExecutionContext):
 
     def _planned(
         self, key: tuple[str, int], parent_type: GraphQLObjectType, selection: Any
-    ) -> _Plan | None:
+    ) -> Plan | None:
         attributes, leaves, rest = [], [], {}
+        names: dict[str, str | None] = dict.fromkeys(selection)
         for name, details in selection.items():
-            node = details[0].node
-            field = self.schema.get_field(parent_type, node.name.value)
+            field = self.schema.get_field(parent_type, details[0].node.name.value)
             leaf = None
+            if field is TypeNameMetaFieldDef:
+                names[name] = parent_type.name
+                continue
             if field and not field.args and getattr(field.resolve, "_is_default", False):
-                leaf = _leaf(field.type)
+                leaf = self._leaf(field.type, details)
             if field is None or leaf is None:
                 rest[name] = details
                 continue
             attributes.append(field.extensions["strawberry-definition"].python_name)
             leaves.append((name, *leaf))
         plan = None
-        if (
-            len(leaves) > 1 and not self.middleware_manager
-        ):  # of one name, attrgetter gives no tuple
-            names = dict.fromkeys(selection)
-            plan = _Plan(selection, names, attrgetter(*attributes), tuple(leaves), rest)
+        if len(names) > len(rest) and not self.middleware_manager:
+            plan = Plan(selection, names, _reader(attributes), tuple(leaves), rest)
         if len(self._plans) >= _PLANS:  # a subscription's executor lives for as long as its viewer
             self._plans.clear()
         self._plans[key] = plan
         return plan
+
+    def _leaf(
+        self, kind: GraphQLOutputType, details: Any
+    ) -> tuple[type | None, Convert, bool] | None:
+        """Also for lists and objects that hold nothing but leaves; None for what does not."""
+        nullable = not isinstance(kind, GraphQLNonNull)
+        named: Any = kind if nullable else kind.of_type  # type: ignore[union-attr]
+        if isinstance(named, GraphQLList):
+            item = self._leaf(named.of_type, details)
+            return (None, _list(*item), nullable) if item else None
+        if isinstance(named, GraphQLObjectType):
+            plan = self.whole_plan(named, details)
+            return (None, plan.result, nullable) if plan else None
+        leaf = _scalar_leaf(named)
+        return (*leaf, nullable) if leaf else None
+
+    def whole_plan(self, kind: GraphQLObjectType, details: Any) -> Plan | None:
+        """How an object is read of which nothing but leaves is asked."""
+        selection, deferred, _ = self.collect_subfields(kind, details)
+        if deferred or kind.is_type_of is not None:
+            return None
+        plan = self._plan(kind, selection)
+        return plan if plan and not plan.rest else None
+
+
+def _reader(attributes: list[str]) -> Callable[[Any], tuple[Any, ...]]:
+    if len(attributes) > 1:
+        return attrgetter(*attributes)
+    return lambda source: tuple(getattr(source, name) for name in attributes)
 
 
 async def _merged(results: dict[str, Any], rest: Awaitable[dict[str, Any]]) -> dict[str, Any]:
@@ -163,39 +195,55 @@ async def _merged(results: dict[str, Any], rest: Awaitable[dict[str, Any]]) -> d
     return results
 
 
-def _leaf(kind: GraphQLOutputType) -> tuple[type | None, Convert, bool] | None:
+def _scalar_leaf(named: GraphQLOutputType) -> tuple[type | None, Convert] | None:
     """None for what is not a leaf."""
-    nullable = not isinstance(kind, GraphQLNonNull)
-    named: Any = kind if nullable else kind.of_type  # type: ignore[union-attr]
     if isinstance(named, GraphQLEnumType):
-        return None, _enum(named), nullable
+        return None, _enum(named)
     if not isinstance(named, GraphQLScalarType):
         return None
     if named in (GraphQLString, GraphQLID):
-        return str, _refuse, nullable
+        return str, _refuse
     if named is GraphQLBoolean:
-        return bool, _refuse, nullable
+        return bool, _refuse
     if named is GraphQLInt:
-        return None, _int, nullable
+        return None, _int
     if named is GraphQLFloat:
-        return None, _float, nullable
-    return None, _scalar(named), nullable
+        return None, _float
+    return None, _scalar(named)
+
+
+def _list(exact: type | None, convert: Convert, nullable: bool) -> Convert:
+    def converted(item: Any) -> Any:
+        if type(item) is exact:
+            return item
+        if item is not None:
+            return convert(item)
+        if nullable:
+            return None
+        raise Unusual
+
+    def every(items: Any) -> list[Any]:
+        if type(items) is not list:
+            raise Unusual
+        return [converted(item) for item in items]
+
+    return every
 
 
 def _refuse(value: Any) -> Any:
-    raise _Unusual
+    raise Unusual
 
 
 def _int(value: Any) -> int:
     if type(value) is int and -(2**31) <= value < 2**31:
         return value
-    raise _Unusual
+    raise Unusual
 
 
 def _float(value: Any) -> float:
     if type(value) is float and math.isfinite(value):
         return value
-    raise _Unusual
+    raise Unusual
 
 
 def _enum(kind: GraphQLEnumType) -> Convert:
@@ -209,7 +257,7 @@ def _scalar(kind: GraphQLScalarType) -> Convert:
 
     def convert(value: Any) -> Any:
         if type(value) not in _PLAIN or (coerced := coerce(value)) is None:
-            raise _Unusual
+            raise Unusual
         return coerced
 
     return convert

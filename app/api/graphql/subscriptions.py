@@ -5,12 +5,12 @@ no gap and no repeat where the two meet.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime
 from enum import Enum
-from typing import Annotated
+from typing import Annotated, Any
 
 import strawberry
 
@@ -18,6 +18,7 @@ from app.api.graphql.context import Info
 from app.api.graphql.job_queries import Filter, JobFilter
 from app.api.graphql.job_types import JobEvent, JobEventType, JobProgress, JobStatus, progress_of
 from app.api.graphql.jobs import Job
+from app.api.graphql.live.channel import Results
 from app.api.graphql.metrics import MetricPoint
 from app.api.graphql.models import Deployment, DeploymentStatus
 from app.api.graphql.pagination import arg
@@ -95,12 +96,15 @@ class Subscription:
         types: Annotated[list[JobEventType] | None, arg("Only these kinds.")] = None,
     ) -> AsyncIterator[JobEvent]:
         wanted = None if types is None else {str(kind.value) for kind in types}
-        async with aclosing(_job_log(info, job_id, after)) as batches:
-            async for batch in batches:
-                for event in batch:
-                    if wanted is None or event.type in wanted:
-                        info.context.live.covers(event.seq)
-                        yield JobEvent.of(event)
+
+        def results(batch: list[LoggedEvent]) -> Results:
+            for event in batch:
+                if wanted is None or event.type in wanted:
+                    yield event.seq, event.seq, JobEvent.of(event)
+
+        async with aclosing(_job_log(info, job_id, after, results)) as found:
+            async for event in found:
+                yield event
 
     @strawberry.subscription(description="One job's metric points, until it is over.")
     async def job_metrics(
@@ -109,16 +113,9 @@ class Subscription:
         job_id: Annotated[strawberry.ID, arg("The job.")],
         after: AfterCursor = None,
     ) -> AsyncIterator[MetricBatch]:
-        async with aclosing(_job_log(info, job_id, after)) as batches:
-            async for batch in batches:
-                points = [event for event in batch if event.type == EventType.METRICS]
-                for start in range(0, len(points), _MOST_POINTS):
-                    part = points[start : start + _MOST_POINTS]
-                    info.context.live.covers(part[0].seq, part[-1].seq)
-                    yield MetricBatch(
-                        cursor=cursors.encode(part[-1].seq),
-                        points=[MetricPoint.of(Point.of(event)) for event in part],
-                    )
+        async with aclosing(_job_log(info, job_id, after, _metric_batches)) as found:
+            async for batch in found:
+                yield batch
 
     @strawberry.subscription(description="The organization's ledger of jobs.")
     async def job_changes(
@@ -198,11 +195,29 @@ def _begin(info: Info, head: Head, after: str | None) -> int:
     return position
 
 
+def _metric_batches(batch: list[LoggedEvent]) -> Results:
+    points = [event for event in batch if event.type == EventType.METRICS]
+    for start in range(0, len(points), _MOST_POINTS):
+        part = points[start : start + _MOST_POINTS]
+        first, last = part[0].seq, part[-1].seq
+        found = [MetricPoint.of(Point.of(event)) for event in part]
+        yield first, last, MetricBatch(cursor=cursors.encode(last), points=found)
+
+
 async def _job_log(
-    info: Info, job_id: str, after: str | None
-) -> AsyncGenerator[list[LoggedEvent], None]:
-    """A job's events, until the job is over now and its log has been read to the end."""
-    who = info.context.actor
+    info: Info,
+    job_id: str,
+    after: str | None,
+    results: Callable[[list[LoggedEvent]], Results],
+) -> AsyncGenerator[Any, None]:
+    """What a job's events give, until the job is over now and its log has been read to the end."""
+    who, live = info.context.actor, info.context.live
+
+    def take(batch: list[LoggedEvent]) -> int:
+        if over or any(event.type == EventType.JOB_STATUS for event in batch):
+            return 0  # this may be the end
+        return live.tell(results(batch), batch[-1].seq)
+
     async with info.context.transaction() as session:
         # In this order: the last event of a job that is still alive here lies ahead of the head.
         head = (await queries.heads(session, [job_id])).get(job_id, Head())
@@ -213,11 +228,13 @@ async def _job_log(
         return
     async with aclosing(
         info.context.services.streams.follow(
-            who.org_id, job_id, position, info.context.live.idle, head.last_seq
+            who.org_id, job_id, position, live.idle, head.last_seq, take
         )
     ) as batches:
         async for batch in batches:
-            yield batch
+            for first, last, result in results(batch):
+                live.covers(first, last)
+                yield result
             for event in batch:
                 if event.type == EventType.JOB_STATUS:
                     over = event.data["after"] in TERMINAL

@@ -7,14 +7,14 @@ from app.api.graphql.live.engine import Live
 from app.api.graphql.live.origin import origin_allowed
 from app.api.graphql.live.outbox import Outbox
 from app.api.graphql.live.socket import Socket
-from app.api.graphql.live.wire import MOST_REASON, PROTOCOL
+from app.api.graphql.live.wire import MOST_REASON, PROTOCOL, Result
 
 
 class AsgiWire(Outbox):
-    def publish(self, prefix: bytes, payload: bytes, position: int | None) -> bool:
+    def publish(self, prefix: bytes, result: Result) -> bool:
         if self.full:
             return False
-        self.send(b"%b%b}" % (prefix, payload))
+        self.send(prefix + result.ending)
         return True
 
     def send(self, message: bytes) -> None:

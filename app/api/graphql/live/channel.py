@@ -5,12 +5,21 @@ sharing: its results must then depend on nothing but the document, the variables
 organization, project, role and scopes of the key.
 """
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
+Results = Iterable[tuple[int, int, Any]]
+"""Each with the first and the last entry of the stream that it tells of."""
+
 
 class Channel:
     """Deaf: for whoever runs a subscription for one viewer only."""
 
     start: int | None = None
     """Where to begin, whatever `after` says: a viewer goes on from where it was."""
+
+    read: Callable[[Any], dict[str, Any]] | None = None
+    """The data of a result of which nothing but leaves is asked. Raises for any other."""
 
     def begin(self, position: int) -> None:
         """The stream begins after this position."""
@@ -25,3 +34,9 @@ class Channel:
         others may join here without having been told anything first.
         """
         return False
+
+    def tell(self, results: Results, position: int) -> int:
+        """Tell at once what the stream holds up to a position, after `idle`: without the way
+        through the subscription, if nothing has to be waited for. The position reached; 0: none.
+        """
+        return 0

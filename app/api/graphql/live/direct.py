@@ -17,7 +17,7 @@ from app.api.graphql.live.engine import Live
 from app.api.graphql.live.frames import Broken, Reader
 from app.api.graphql.live.handshake import accepted
 from app.api.graphql.live.socket import Socket
-from app.api.graphql.live.wire import FEW_WAITING, MOST_REASON, MOST_WAITING
+from app.api.graphql.live.wire import FEW_WAITING, MOST_REASON, MOST_WAITING, Result
 from app.api.protocol import WebSocketProtocol
 
 log = logging.getLogger(__name__)
@@ -127,11 +127,14 @@ class LiveProtocol(asyncio.Protocol):
 
     # What the connection says
 
-    def publish(self, prefix: bytes, payload: bytes, position: int | None) -> bool:
+    def publish(self, prefix: bytes, result: Result) -> bool:
         if self.full:
             return False
-        size = len(prefix) + len(payload) + 1
-        self._transport.write(b"%b%b%b}" % (frames.head(frames.TEXT, size), prefix, payload))
+        size = len(prefix)
+        head = result.forms.get(size)
+        if head is None:
+            head = result.forms[size] = frames.head(frames.TEXT, size + len(result.ending))
+        self._transport.write(head + prefix + result.ending)
         return True
 
     def send(self, message: bytes) -> None:

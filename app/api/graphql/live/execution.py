@@ -19,8 +19,9 @@ from strawberry.types.execution import ExecutionResult, PreExecutionError
 
 from app.api.graphql.answers import payload_of
 from app.api.graphql.errors import present
-from app.api.graphql.live.channel import Channel
+from app.api.graphql.live.channel import Channel, Results
 from app.api.graphql.live.plans import Request
+from app.api.graphql.live.wire import Result
 from app.core.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -84,6 +85,25 @@ class Execution(Channel):
             group.take(viewer, position)
         return True
 
+    def tell(self, results: Results, position: int) -> int:
+        read = self.read
+        if read is None or self._live.groups.get(self.key, self) is not self:
+            return 0  # in a group it may be time to hand the viewers over
+        try:
+            payloads = [(first, last, _encoded({"data": read(it)})) for first, last, it in results]
+        except Exception:  # noqa: BLE001 - the general way says what is wrong
+            return 0
+        self._written = self._written_bytes = 0
+        for first, last, payload in payloads:
+            if self._breathless:
+                return self.position or 0
+            self.covers(first, last)
+            self._deliver(payload)
+        self._advance(position)
+        if not self.members and not self._ahead:
+            self.stop()
+        return position
+
     # Who watches
 
     def reaches(self, position: int) -> bool:
@@ -105,7 +125,7 @@ class Execution(Channel):
             return
         for first, last, payload in self._recent:
             if first > position:
-                if not viewer.wire.publish(viewer.prefix, payload, last):
+                if not viewer.wire.publish(viewer.prefix, Result(payload, last)):
                     viewer.stall(position)
                     return
                 position = last
@@ -141,6 +161,7 @@ class Execution(Channel):
             shown = present(GraphQLError(str(bug), original_error=bug), self._request_id)
             self._refuse([shown.formatted])
         finally:
+            self.read = None
             self._live.forget(self)
 
     async def _follow(self, context: Any) -> list[Any]:
@@ -162,16 +183,20 @@ class Execution(Channel):
                     self._refuse(errors)
                     return []
                 begun = True
-                self._deliver(orjson.dumps(payload_of(result), option=orjson.OPT_NON_STR_KEYS))
+                self._deliver(_encoded(payload_of(result)))
                 if not self.members and not self._ahead:
                     return []
-                if self._written >= _BREATHE or self._written_bytes >= _BREATHE_BYTES:
+                if self._breathless:
                     self._written = self._written_bytes = 0
                     await asyncio.sleep(0)
         self._live.forget(self)
         for viewer in self._everybody():
             viewer.complete()
         return []
+
+    @property
+    def _breathless(self) -> bool:
+        return self._written >= _BREATHE or self._written_bytes >= _BREATHE_BYTES
 
     def _everybody(self) -> "list[Viewer]":
         everybody = [*self.members, *self._ahead]
@@ -196,7 +221,8 @@ class Execution(Channel):
         covered, before = self._covered, self.position
         told = covered[1] if covered else None
         self._lost_at = None
-        late = [v for v in self.members if not v.wire.publish(v.prefix, payload, told)]
+        result = Result(payload, told)
+        late = [v for v in self.members if not v.wire.publish(v.prefix, result)]
         self._written += len(self.members)
         self._written_bytes += len(payload)
         for viewer in late:
@@ -212,7 +238,7 @@ class Execution(Channel):
             del self._ahead[viewer]
             if at >= first:
                 halves.append((viewer, at))
-            elif viewer.wire.publish(viewer.prefix, payload, last):
+            elif viewer.wire.publish(viewer.prefix, result):
                 self.members[viewer] = None
             else:
                 viewer.stall(at)
@@ -227,3 +253,7 @@ class Execution(Channel):
         while len(self._recent) > _RECENT or self._recent_bytes > _RECENT_BYTES:
             _, self._floor, gone = self._recent.popleft()
             self._recent_bytes -= len(gone)
+
+
+def _encoded(payload: dict[str, Any]) -> bytes:
+    return orjson.dumps(payload, option=orjson.OPT_NON_STR_KEYS)

@@ -7,12 +7,18 @@ the subscription lives: the cost is that of a small query's planning, the memory
 from collections.abc import Awaitable
 from typing import Any, cast
 
-from graphql import ExecutionResult, GraphQLError, GraphQLObjectType, OperationType
+from graphql import (
+    ExecutionResult,
+    GraphQLError,
+    GraphQLNonNull,
+    GraphQLObjectType,
+    OperationType,
+)
 from graphql.execution.collect_fields import CollectedFields, collect_fields
 from graphql.execution.executor import CollectedErrors, to_nodes
 from graphql.pyutils import Path
 
-from app.api.graphql.executor import LeafExecutor
+from app.api.graphql.executor import LeafExecutor, Plan, Unusual
 
 
 class EventExecutor(LeafExecutor):
@@ -20,18 +26,25 @@ class EventExecutor(LeafExecutor):
         super().__init__(*args, **kwargs)
         # One list for the executors of all events: they are shallow copies of the first.
         self._collected: list[CollectedFields] = []
+        self._whole: tuple[str, Plan | None] | None = None
+        if self.operation.operation is OperationType.SUBSCRIPTION and self.context_value:
+            self.context_value.live.read = self.read
+
+    def read(self, value: Any) -> dict[str, Any]:
+        """The data of an event of which nothing but leaves is asked. Raises whatever the general
+        way has to explain."""
+        if self._whole is None:
+            self._whole = self._whole_event()
+        name, plan = self._whole
+        if plan is None:
+            raise Unusual
+        return {name: plan.result(value)}
 
     def execute_operation(self, serially: bool | None = None) -> Any:
         root = self.schema.subscription_type
         if self.operation.operation is not OperationType.SUBSCRIPTION or root is None:
             return super().execute_operation(serially)
-        if not self._collected:
-            self._collected.append(
-                collect_fields(
-                    self.schema, self.fragments, self.variable_values, root, self.operation, False
-                )
-            )
-        fields, defers, _ = self._collected[0]
+        fields, defers, _ = self._fields(root)
         try:
             if len(fields) == 1:
                 [(name, details)] = fields.items()
@@ -52,6 +65,25 @@ class EventExecutor(LeafExecutor):
         executor.root_value = payload
         executor.collected_errors = CollectedErrors()
         return executor
+
+    def _fields(self, root: GraphQLObjectType) -> CollectedFields:
+        if not self._collected:
+            self._collected.append(
+                collect_fields(
+                    self.schema, self.fragments, self.variable_values, root, self.operation, False
+                )
+            )
+        return self._collected[0]
+
+    def _whole_event(self) -> tuple[str, Plan | None]:
+        root = self.schema.subscription_type
+        assert root is not None  # noqa: S101 - there is a subscription
+        [(name, details), *more] = self._fields(root)[0].items()
+        field = self.schema.get_field(root, details[0].node.name.value)
+        kind = field.type.of_type if field and isinstance(field.type, GraphQLNonNull) else None
+        if more or not isinstance(kind, GraphQLObjectType):
+            return name, None
+        return name, self.whole_plan(kind, details)
 
     def _execute_root(self, root: GraphQLObjectType, name: str, details: Any) -> Any:
         """The field that an event is the value of: its arguments chose the events, long ago."""

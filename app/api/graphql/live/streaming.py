@@ -15,6 +15,7 @@ from app.api.graphql.live.engine import Live
 from app.api.graphql.live.once import answer
 from app.api.graphql.live.outbox import Outbox
 from app.api.graphql.live.plans import Request
+from app.api.graphql.live.wire import Result
 from app.api.graphql.transports import Headers, Transport
 from app.core.actor import Actor
 from app.core.errors import AppError, Invalid, Limited
@@ -27,10 +28,14 @@ class HttpWire(Outbox):
         self._transport = transport
         self.used = False  # since the last heartbeat
 
-    def publish(self, prefix: bytes, payload: bytes, position: int | None) -> bool:
+    def publish(self, prefix: bytes, result: Result) -> bool:
         if self.full:
             return False
-        self.send(self._transport.next(payload, position))
+        words = result.forms.get(self._transport)
+        if words is None:
+            words = self._transport.next(result.payload, result.position)
+            result.forms[self._transport] = words
+        self.send(words)
         return True
 
     def send(self, message: bytes) -> None:
