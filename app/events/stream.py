@@ -33,31 +33,41 @@ _BREATHE = 0.005  # seconds of handing out, before other work of the process get
 SAFETY_POLL = 1.0  # a lost ring costs at most this much
 
 
-Take = Callable[[list[LoggedEvent]], int]
+Take = Callable[[list[LoggedEvent]], Callable[[], int] | None]
+"""How a viewer takes events without waking up: what it gives back hands them out, and returns the
+position up to which it did; None: they must be yielded."""
 
 
 class _Waiter:
-    """A viewer who has been given all there is; `take` is how it takes news without waking up."""
+    """A viewer who has been given all there is, up to a position."""
 
-    __slots__ = ("position", "take", "woken")
+    __slots__ = ("_hand_out", "_take", "position", "woken")
 
     def __init__(self, position: int, take: Take | None) -> None:
-        self.position, self.take = position, take
+        self.position, self._take = position, take
+        self._hand_out: Callable[[], int] | None = None
         self.woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def give(self, events: list[LoggedEvent]) -> bool:
-        """Whether it has them all."""
+    def prepare(self, events: list[LoggedEvent]) -> bool:
+        """Whether there is news in it."""
         if events[0].seq <= self.position:  # it had read further than the tail
             events = [event for event in events if event.seq > self.position]
         try:
-            if events and self.take is not None:
-                self.position = max(self.position, self.take(events))
-            if not events or self.position >= events[-1].seq:
-                return True
-            self.woken.set_result(None)
+            self._hand_out = self._take(events) if events and self._take else None
         except Exception as bug:  # noqa: BLE001 - it is the viewer's
             self.woken.set_exception(bug)
-        return False
+        return bool(events)
+
+    def give(self, last: int) -> None:
+        if self.woken.done():
+            return
+        try:
+            if self._hand_out:
+                self.position = self._hand_out()
+            if self.position < last:
+                self.woken.set_result(None)
+        except Exception as bug:  # noqa: BLE001 - it is the viewer's
+            self.woken.set_exception(bug)
 
 
 class _Tail:
@@ -67,12 +77,12 @@ class _Tail:
         self.viewers = 0
         self._waiting: dict[_Waiter, None] = {}
 
-    def extend(self, events: list[LoggedEvent]) -> None:
+    def extend(self, events: list[LoggedEvent]) -> list[_Waiter]:
+        """Those who are now to be given them."""
         self.buffer.extend(events)
         self.position = events[-1].seq
-        for waiter in [*self._waiting]:
-            if not waiter.woken.done() and not waiter.give(events):
-                self._waiting.pop(waiter, None)
+        waiting = [waiter for waiter in self._waiting if not waiter.woken.done()]
+        return [waiter for waiter in waiting if waiter.prepare(events)]
 
     async def news(self, position: int, take: Take | None) -> int:
         """Wait until there is something that `take` did not take; the position it reached."""
@@ -228,16 +238,20 @@ class Streams:
                 self._rung |= rung
                 self._due.set()
                 continue
-            began = time.monotonic()
+            # All is prepared, then all is sent: sends in a row are much cheaper than by turns.
+            prepared: list[tuple[_Waiter, int]] = []
             for stream_id, events in found.items():
-                if time.monotonic() - began > _BREATHE:
-                    await asyncio.sleep(0)
-                    began = time.monotonic()
                 tail = self._tails.get(stream_id)
                 # The tail may have been replaced meanwhile: take only what it lacks.
                 if tail and (fresh := [e for e in events if e.seq > tail.position]):
                     if fresh[0].seq == tail.position + 1:
-                        tail.extend(fresh)
+                        prepared += [(waiter, fresh[-1].seq) for waiter in tail.extend(fresh)]
                     if len(events) == BATCH:
                         self._rung.add(stream_id)
                         self._due.set()
+            began = time.monotonic()
+            for waiter, last in prepared:
+                waiter.give(last)
+                if time.monotonic() - began > _BREATHE:
+                    await asyncio.sleep(0)
+                    began = time.monotonic()

@@ -9,6 +9,7 @@ import pytest
 from app.api.graphql import caches, persisted
 from app.api.graphql.caches import Documents
 from app.api.graphql.persisted import PersistedQueryNotFound, Store, resolve_persisted
+from tests.api.live import Server
 from tests.support import Api, Refusal
 
 
@@ -94,19 +95,33 @@ async def test_errors_come_again_and_again(api: Api) -> None:
             assert refused.value.code == code
 
 
-async def test_a_known_document_is_not_parsed_or_validated_again(
-    api: Api, monkeypatch: pytest.MonkeyPatch
+async def test_a_known_document_is_neither_parsed_nor_validated_again(
+    live: Server, viewer: Api
 ) -> None:
-    query = "query Once { viewer { role organization { id } } }"
-    await api.execute(query)
+    documents = live.engine.documents
 
-    def never(*_: Any, **__: Any) -> Any:
-        raise AssertionError("this was known")
+    async def counts(query: str, *, twice: bool) -> tuple[int, int]:
+        before = documents.parsed, documents.validated
+        for _ in range(1 + twice):
+            assert (await viewer.execute(query))["viewer"]["role"] == "OWNER"
+            async with viewer.socket() as socket:
+                await socket.send(id="1", type="subscribe", payload={"query": query})
+                assert (await socket.receive())["type"] == "next"
+        return documents.parsed - before[0], documents.validated - before[1]
 
-    for place in ("app.api.graphql.caches.parse", "strawberry.schema.schema.parse",
-                  "strawberry.schema.schema.validate"):  # fmt: skip
-        monkeypatch.setattr(place, never)
-    assert (await api.execute(query))["viewer"]["role"] == "OWNER"
+    assert await counts("query Once { viewer { role } }", twice=False) == (1, 1)
+    assert await counts("query Twice { viewer { role } }", twice=True) == (1, 1)
+
+
+async def test_a_document_that_cannot_be_parsed_is_tried_once(live: Server, viewer: Api) -> None:
+    documents = live.engine.documents
+    for query in ("query Broken { viewer {", "query { " + "a " * 30_000 + "}"):
+        before, seen = documents.parsed, set()
+        for _ in range(2):
+            with pytest.raises(Refusal) as refused:
+                await viewer.execute(query)
+            seen.add((refused.value.code, refused.value.errors[0]["message"]))
+        assert (documents.parsed - before, len(seen)) == (1, 1)
 
 
 def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

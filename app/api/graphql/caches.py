@@ -1,8 +1,8 @@
 """Documents that were parsed and found valid once are neither parsed nor validated again.
 
 Strawberry's own parser cache loses syntax errors on the way, and its validation cache misses as
-soon as a limiter stands beside it. Here syntax errors pass by untouched, and the guard still judges
-each request, because variables change what a document costs.
+soon as a limiter stands beside it. Here the schema asks the cache instead of the parser, and the
+guard still judges each request, because variables change what a document costs.
 """
 
 from collections import OrderedDict
@@ -32,7 +32,8 @@ class Known:
 
 
 class Documents:
-    """Parsed documents by text; the longest unused leave first."""
+    """Parsed documents by text; the longest unused leave first. `parsed` and `validated` count the
+    times that either was done."""
 
     def __init__(self, max_tokens: int) -> None:
         self._max_tokens = max_tokens
@@ -40,6 +41,8 @@ class Documents:
         self._characters = 0
         # The last one that was too long to keep: a request asks for its document several times.
         self._long: tuple[str, Known] | None = None
+        self._failed: tuple[str, GraphQLError] | None = None
+        self.parsed = self.validated = 0
 
     def __len__(self) -> int:
         return len(self._known)
@@ -56,13 +59,10 @@ class Documents:
 
     def operation_type(self, text: str, name: str | None) -> OperationType | None:
         """What the named (or only) operation is; None for a text that cannot be run anyway."""
-        known = self.get(text)
         try:
-            document = known.document if known else parse(text, max_tokens=self._max_tokens)
+            document = self.parse(text).document
         except GraphQLError:
             return None
-        if known is None:
-            self.put(text, document)
         for node in document.definitions:
             if isinstance(node, OperationDefinitionNode) and (
                 name is None or (node.name and node.name.value == name)
@@ -70,13 +70,26 @@ class Documents:
                 return OperationType(node.operation.value)
         return None
 
-    def put(self, text: str, document: DocumentNode) -> None:
-        if text in self._known:
-            return
+    def parse(self, text: str) -> Known:
+        """Raises GraphQLError for what cannot be parsed: a moment later, the same one."""
+        if found := self.get(text):
+            return found
+        if self._failed and self._failed[0] == text:
+            raise self._failed[1].with_traceback(None)
+        self.parsed += 1
+        try:
+            found = Known(parse(text, max_tokens=self._max_tokens))
+        except GraphQLError as error:
+            self._failed = (text, error.with_traceback(None))
+            raise
+        self._put(text, found)
+        return found
+
+    def _put(self, text: str, found: Known) -> None:
         if len(text) > _LONGEST:
-            self._long = (text, Known(document))
+            self._long = (text, found)
             return
-        self._known[text] = Known(document)
+        self._known[text] = found
         self._characters += len(text)
         while len(self._known) > _MOST or self._characters > _MOST_CHARACTERS:
             gone, _ = self._known.popitem(last=False)
@@ -88,22 +101,13 @@ class CachingExtension(SchemaExtension):
 
     documents: Documents
 
-    def on_parse(self) -> Iterator[None]:
-        context = self.execution_context
-        if known := self.documents.get(context.query):
-            context.graphql_document = known.document
-            yield
-            return
-        yield  # the parser runs, and says what is wrong in its own words
-        if context.query and context.graphql_document is not None:
-            self.documents.put(context.query, context.graphql_document)
-
     def on_validate(self) -> Iterator[None]:
         context = self.execution_context
         known = self.documents.get(context.query)
         if known is not None and known.valid:
             context.validation_rules = ()
         elif context.graphql_document and context.pre_execution_errors is None:
+            self.documents.validated += 1
             context.pre_execution_errors = validate(
                 context.schema._schema,
                 context.graphql_document,

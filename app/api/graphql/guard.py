@@ -80,7 +80,6 @@ class Guard:
         }
         self._introspection = settings.introspection
         self._weights: Weights | None = None
-        self.tokens = settings.graphql_max_tokens
 
     def cost(
         self,
@@ -250,11 +249,6 @@ class GuardExtension(SchemaExtension):
 
     guard: Guard
     documents: Documents
-
-    def on_operation(self) -> Iterator[None]:
-        """The parser itself stops at so many tokens: reading a long document is slow too."""
-        self.execution_context.parse_options["max_tokens"] = self.guard.tokens
-        yield
 
     def on_validate(self) -> Iterator[None]:
         context = self.execution_context

@@ -9,8 +9,10 @@ from strawberry.extensions import SchemaExtension
 from strawberry.extensions.runner import SchemaExtensionsRunner
 from strawberry.schema import Schema
 from strawberry.types import ExecutionContext
+from strawberry.types.execution import PreExecutionError
 
 from app.api.graphql.accounts import AccountMutations, AccountQueries
+from app.api.graphql.caches import Documents
 from app.api.graphql.catalog import BaseModel, CatalogQueries
 from app.api.graphql.checkpoints import Checkpoint, CheckpointMutations
 from app.api.graphql.context import Info
@@ -85,6 +87,19 @@ class _Runner(SchemaExtensionsRunner):
 
 class LuthierSchema(Schema):
     suggestions = True
+    documents: Documents | None = None
+
+    async def _prepare_operation_async(
+        self, context: ExecutionContext, extensions_runner: SchemaExtensionsRunner
+    ) -> PreExecutionError | None:
+        """Known documents are not parsed again, nor is one whose parsing has just failed."""
+        if self.documents and context.query:
+            try:
+                context.graphql_document = self.documents.parse(context.query).document
+            except GraphQLError as error:
+                context.pre_execution_errors = [error]
+                return PreExecutionError(data=None, errors=[error])
+        return await super()._prepare_operation_async(context, extensions_runner)
 
     def create_extensions_runner(
         self, execution_context: ExecutionContext, extensions: list[SchemaExtension]
@@ -103,7 +118,9 @@ class LuthierSchema(Schema):
         errors[:] = [present(error, request_id) for error in errors]
 
 
-def build(extensions: list[Any], *, suggestions: bool = True) -> LuthierSchema:
+def build(
+    extensions: list[Any], documents: Documents | None = None, *, suggestions: bool = True
+) -> LuthierSchema:
     """One per process: building changes the field objects it is made of. Without `suggestions` no
     error tells of a name that the client does not know."""
     schema = LuthierSchema(
@@ -115,7 +132,7 @@ def build(extensions: list[Any], *, suggestions: bool = True) -> LuthierSchema:
         config=CONFIG,
         execution_context_class=EventExecutor,
     )
-    schema.suggestions = suggestions
+    schema.suggestions, schema.documents = suggestions, documents
     return schema
 
 

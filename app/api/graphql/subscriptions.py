@@ -213,9 +213,9 @@ async def _job_log(
     """What a job's events give, until the job is over now and its log has been read to the end."""
     who, live = info.context.actor, info.context.live
 
-    def take(batch: list[LoggedEvent]) -> int:
+    def take(batch: list[LoggedEvent]) -> Callable[[], int] | None:
         if over or any(event.type == EventType.JOB_STATUS for event in batch):
-            return 0  # this may be the end
+            return None  # this may be the end
         return live.tell(results(batch), batch[-1].seq)
 
     async with info.context.transaction() as session:

@@ -24,7 +24,7 @@ class GraphQLDoor:
         settings = services.settings
         documents = Documents(settings.graphql_max_tokens)
         extensions = [guarded(settings, documents), cached(documents)]
-        schema = build(extensions, suggestions=settings.suggestions)
+        schema = build(extensions, documents, suggestions=settings.suggestions)
         origins = normalize_allowed_origins(settings.allowed_origins)
         self.live = Live(services, self._key_watch, schema, documents, origins)
         self._http = HttpDoor(self.live, documents)

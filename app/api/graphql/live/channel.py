@@ -35,8 +35,7 @@ class Channel:
         """
         return False
 
-    def tell(self, results: Results, position: int) -> int:
-        """Tell at once what the stream holds up to a position, after `idle`: without the way
-        through the subscription, if nothing has to be waited for. The position reached; 0: none.
-        """
-        return 0
+    def tell(self, results: Results, position: int) -> Callable[[], int] | None:
+        """What tells, at once and past the subscription, what the stream holds up to a position,
+        after `idle`, and returns how far it got; None where something has to be waited for."""
+        return None

@@ -37,6 +37,7 @@ class Live:
         self.connections: set[Connection] = set()
         self.strangers = 0  # WebSockets that have not shown a key yet
         self.draining = False
+        self.documents = documents
         self._plans = Plans(documents)
         self.pulse = Pulse()
 

@@ -9,8 +9,9 @@ come between the two.
 import asyncio
 import random
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -85,14 +86,17 @@ class Execution(Channel):
             group.take(viewer, position)
         return True
 
-    def tell(self, results: Results, position: int) -> int:
+    def tell(self, results: Results, position: int) -> Callable[[], int] | None:
         read = self.read
         if read is None or self._live.groups.get(self.key, self) is not self:
-            return 0  # in a group it may be time to hand the viewers over
+            return None  # in a group it may be time to hand the viewers over
         try:
             payloads = [(first, last, _encoded({"data": read(it)})) for first, last, it in results]
         except Exception:  # noqa: BLE001 - the general way says what is wrong
-            return 0
+            return None
+        return partial(self._tell, payloads, position)
+
+    def _tell(self, payloads: list[tuple[int, int, bytes]], position: int) -> int:
         self._written = self._written_bytes = 0
         for first, last, payload in payloads:
             if self._breathless:
