@@ -10,7 +10,6 @@ from app.accounts import service as accounts
 from app.accounts.errors import KeyMissing
 from app.api.graphql.context import Services
 from app.core.actor import Actor
-from app.core.errors import Unauthenticated
 
 
 def new_request_id() -> str:
@@ -52,14 +51,10 @@ async def actor_of_key(services: Services, key: str | None, request_id: str) -> 
 
 async def verified(services: Services, key: str, request_id: str) -> Actor:
     """What the database says of a key now, remembered for a moment. Raises what it refuses with."""
-    digest = keys.hashed(key, services.pepper)
-    try:
-        actor = await accounts.authenticate(services.database, services.pepper, key, request_id)
-    except Unauthenticated:
-        services.keys.drop(digest)
-        raise
-    services.keys.put(digest, actor)
-    return actor
+    return await services.keys.ask(
+        keys.hashed(key, services.pepper),
+        lambda: accounts.authenticate(services.database, services.pepper, key, request_id),
+    )
 
 
 def _bearer(value: Any) -> str | None:

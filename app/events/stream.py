@@ -59,15 +59,19 @@ class _Waiter:
         return bool(events)
 
     def give(self, last: int) -> None:
-        if self.woken.done():
+        hand_out, self._hand_out = self._hand_out, None
+        bug = None
+        if hand_out and not self.woken.done():
+            try:
+                self.position = max(self.position, hand_out())
+            except Exception as raised:  # noqa: BLE001 - it is the viewer's
+                bug = raised
+        if self.woken.done():  # it left
             return
-        try:
-            if self._hand_out:
-                self.position = self._hand_out()
-            if self.position < last:
-                self.woken.set_result(None)
-        except Exception as bug:  # noqa: BLE001 - it is the viewer's
+        if bug:
             self.woken.set_exception(bug)
+        elif self.position < last:
+            self.woken.set_result(None)
 
 
 class _Tail:
@@ -141,8 +145,7 @@ class Streams:
     ) -> AsyncGenerator[list[LoggedEvent], None]:
         """Batches of events after a position (None: from now), without gap or repeat, for ever;
         or until `idle`, asked before each wait with the position reached, says that it is enough.
-        What comes during a wait is given to `take` first, within the reader: it returns the
-        position up to which it has dealt with it, and only the rest is yielded.
+        What comes during a wait is offered to `take` first, and only the rest is yielded.
 
         The caller has made sure that the stream is this organization's; `head` is where it ended a
         moment ago, if the caller knows. While the database is out of reach, viewers wait.

@@ -43,6 +43,7 @@ class Leaf:
     maybe_data: JSON | None
     words: list[str]
     inner: "Leaf | None"
+    inners: "list[Leaf | None] | None"
 
     @strawberry.field
     def computed(self, times: int = 2) -> str:
@@ -80,7 +81,7 @@ ORDINARY: dict[str, Any] = {
     "text": "a", "maybe_text": None, "id": "x", "number": 1, "maybe_number": None, "real": 0.5,
     "maybe_real": None, "yes": True, "colour": Colour.RED, "maybe_colour": None, "at": MOMENT,
     "maybe_at": None, "big": 2**40, "data": {"a": [1]}, "maybe_data": None, "words": ["b"],
-    "inner": None,
+    "inner": None, "inners": None,
 }  # fmt: skip
 ODD = [
     None, "", "text", "red", 0, 1, -(2**31), 2**31 - 1, 2**31, 2**70, 0.0, 1.0, 1.5, -0.0, math.nan,
@@ -105,8 +106,8 @@ def test_the_two_schemas_differ_in_this_alone() -> None:
 
 @given(
     st.lists(st.sampled_from(FIELDS), min_size=1, max_size=12),
-    st.dictionaries(st.sampled_from(sorted(ORDINARY.keys() - {"inner"})), st.sampled_from(ODD),
-                    max_size=3),
+    st.dictionaries(st.sampled_from(sorted(ORDINARY.keys() - {"inner", "inners"})),
+                    st.sampled_from(ODD), max_size=3),
     st.booleans(),
 )  # fmt: skip
 async def test_both_paths_answer_alike(
@@ -119,10 +120,26 @@ async def test_both_paths_answer_alike(
 
 
 @pytest.mark.parametrize("value", ODD, ids=repr)
-@pytest.mark.parametrize("name", sorted(ORDINARY.keys() - {"inner", "words"}))
+@pytest.mark.parametrize("name", sorted(ORDINARY.keys() - {"inner", "inners"}))
 async def test_each_field_with_each_odd_value(name: str, value: Any) -> None:
     leaf = Leaf(**(ORDINARY | {name: value}))
     await both("{ leaf { " + " ".join(SCALARS) + " } }", leaf)
+
+
+@given(
+    st.lists(st.sampled_from(FIELDS), min_size=1, max_size=4),
+    st.dictionaries(st.sampled_from(sorted(ORDINARY.keys() - {"inner", "inners"})),
+                    st.sampled_from(ODD), max_size=1),
+)  # fmt: skip
+async def test_what_holds_leaves_alone_is_read_with_them(
+    fields: list[str], values: dict[str, Any]
+) -> None:
+    inner = Leaf(**(ORDINARY | values))
+    leaf = Leaf(**(ORDINARY | {"inner": inner, "inners": [inner, None, inner]}))
+    within = " ".join(fields).replace("computed(times: 3)", "c: computed(times: 3)")
+    await both(
+        f"{{ leaf {{ text inner {{ {within} inner {{ id }} }} inners {{ {within} }} }} }}", leaf
+    )
 
 
 async def test_fragments_and_merged_fields() -> None:

@@ -173,6 +173,24 @@ async def test_the_same_question_is_executed_once_whatever_the_transport(
             assert place(found[0]["cursor"]) == 6
 
 
+async def test_who_comes_while_the_first_begins_begins_with_it(
+    live: Server, viewer: Api, story: Story, owner: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    async with AsyncExitStack() as stack:
+        sockets = [await stack.enter_async_context(viewer.socket()) for _ in range(20)]
+        async with owner.transaction():
+            await owner.execute("LOCK TABLE streams IN ACCESS EXCLUSIVE MODE")
+            for socket in sockets:
+                await ask(socket, "x", EVENTS, variables={"j": story.id})
+            await until(lambda: [len(e.members) for e in live.engine.executions] == [20])
+        await watched(live)
+        await story.say()
+        for socket in sockets:
+            assert len(await gather(socket.results(), "jobEvents", 1)) == 1
+    await until(lambda: not live.engine.executions)
+    assert not live.engine.opening
+
+
 @pytest.mark.parametrize("query", [EVENTS, METRICS, CHANGES])
 async def test_whoever_may_see_something_else_is_of_another_group(
     query: str,

@@ -205,16 +205,29 @@ async def write(
 async def come_and_go(
     streams: list[Streams], org: str, stream: str, last: int, chance: random.Random, pause: float
 ) -> tuple[int, list[int]]:
-    """A viewer that leaves and comes back after its position, each time to either process.
+    """A viewer that leaves and comes back after its position, each time to either process, and
+    takes some of the news without waking up.
 
     Returns where it began, and every number it got.
     """
     await asyncio.sleep(chance.random() * pause * 10)
     start = position = chance.choice([0, chance.randint(0, last // 4)])
     got: list[int] = []
+
+    def take(events: list[LoggedEvent]) -> Callable[[], int] | None:
+        if events[-1].seq >= last or chance.random() < 0.3:
+            return None
+        part = numbers(events)[: chance.randint(0, len(events))]
+
+        def hand_out() -> int:
+            got.extend(part)
+            return part[-1] if part else 0
+
+        return hand_out
+
     while position < last:
         stay = chance.randint(1, 12)
-        source = chance.choice(streams).follow(org, stream, position)
+        source = chance.choice(streams).follow(org, stream, position, take=take)
         async with aclosing(source) as batches:
             async for batch in batches:
                 got += numbers(batch)

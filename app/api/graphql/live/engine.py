@@ -33,6 +33,7 @@ class Live:
         self.origins = origins
         self.settings, self.limits = services.settings, services.limits
         self.groups: dict[Hashable, Execution] = {}
+        self.opening: dict[Hashable, Execution] = {}
         self.executions: set[Execution] = set()
         self.connections: set[Connection] = set()
         self.strangers = 0  # WebSockets that have not shown a key yet
@@ -59,7 +60,14 @@ class Live:
                 group.take(viewer, after)
                 return True
         viewer.position = seen
-        self._run(viewer)
+        opening = None
+        if after == NOW and viewer.key is not None:
+            # For those of one key: it may be the key's limits that refuse the first of them.
+            opening = (viewer.key, viewer.connection.actor.key_id)
+            if begun := self.opening.get(opening):
+                begun.join(viewer)
+                return True
+        self._run(viewer, opening)
         return True
 
     def begin(self, viewer: "Viewer", position: int | None) -> None:
@@ -71,9 +79,12 @@ class Live:
         else:
             self._run(viewer)
 
-    def _run(self, viewer: "Viewer") -> None:
+    def _run(self, viewer: "Viewer", opening: Hashable | None = None) -> None:
         request_id = authentication.new_request_id()
         execution = Execution(self, viewer.request, viewer.key, viewer, request_id)
+        if opening is not None:
+            execution.opening = opening
+            self.opening[opening] = execution
         context = Context(self.services, request_id, viewer.connection.actor, live=execution)
         viewer.execution = execution
         self.executions.add(execution)
@@ -81,8 +92,14 @@ class Live:
 
     def forget(self, execution: Execution) -> None:
         self.executions.discard(execution)
+        self.begun(execution)
         if execution.key is not None and self.groups.get(execution.key) is execution:
             del self.groups[execution.key]
+
+    def begun(self, execution: Execution) -> None:
+        """Its beginning is found: "now" is another moment for those who come later."""
+        if self.opening.get(execution.opening) is execution:
+            del self.opening[execution.opening]
 
     def known(self, key: str) -> Actor | None:
         """Whom a key that was good a moment ago acts for."""

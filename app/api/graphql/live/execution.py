@@ -54,6 +54,7 @@ class Execution(Channel):
         self.start = viewer.position
         self.position = viewer.position
         self.open = False
+        self.opening: Hashable | None = None  # by it others join, until the beginning is found
         self._covered: tuple[int, int] | None = None
         self._recent: deque[tuple[int, int, bytes]] = deque()
         self._recent_bytes = 0
@@ -67,6 +68,7 @@ class Execution(Channel):
 
     def begin(self, position: int) -> None:
         self.position = self._floor = position
+        self._live.begun(self)
 
     def covers(self, first: int | None, last: int | None = None) -> None:
         self._covered = None if first is None else (first, first if last is None else last)
@@ -133,6 +135,11 @@ class Execution(Channel):
                     viewer.stall(position)
                     return
                 position = last
+        self.members[viewer] = None
+
+    def join(self, viewer: "Viewer") -> None:
+        """Let one begin together with the others, where this execution is about to begin."""
+        viewer.execution, viewer.request = self, self.request
         self.members[viewer] = None
 
     def leave(self, viewer: "Viewer") -> None:
