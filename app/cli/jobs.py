@@ -257,9 +257,15 @@ def resume_job(id: JobId, as_json: AsJson = False) -> None:
 
 
 @jobs_app.command("cancel")
-def cancel_job(id: JobId, as_json: AsJson = False) -> None:
+def cancel_job(
+    id: JobId,
+    discard: Annotated[
+        bool, typer.Option("--discard", help="Its checkpoints too; else they stay.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """End a job that is not over."""
-    _act("cancel", {"id": id}, as_json)
+    _act("cancel", {"id": id, "keepCheckpoints": not discard}, as_json)
 
 
 @jobs_app.command("restart")

@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from app.core.actor import Actor, Role, Scope
 from app.jobs import retention
 from app.jobs.errors import CheckpointInUse
 from app.jobs.repository import JobRepository
-from app.jobs.states import TERMINAL
+from app.jobs.states import TERMINAL, JobStatus
 from app.jobs.tables import Checkpoint, Job
 from app.models import permissions
 from app.models import service as models
@@ -107,9 +107,23 @@ async def delete(session: AsyncSession, actor: Actor, id: str) -> Checkpoint:
     return checkpoint
 
 
-async def remove(data_dir: Path, gone: Checkpoint) -> None:
-    """Free the disk, once the row is gone for good."""
-    await asyncio.to_thread(shutil.rmtree, data_dir / gone.path, ignore_errors=True)
+async def discard(session: AsyncSession, job: Job) -> list[str]:
+    """Forget the checkpoints of a job that was cancelled without keeping them, but for those that a
+    model or another project uses. Returns the folders to remove after the commit."""
+    if job.status != JobStatus.CANCELLED or job.keep_checkpoints:
+        return []
+    gone = []
+    for checkpoint in await JobRepository(session, job.org_id).checkpoints(job.id):
+        if not await models.in_use(session, job.org_id, checkpoint.id):
+            await session.delete(checkpoint)
+            gone.append(checkpoint.path)
+    return gone
+
+
+async def remove(data_dir: Path, folders: Iterable[str]) -> None:
+    """Free the disk, once the rows are gone for good."""
+    for path in folders:
+        await asyncio.to_thread(shutil.rmtree, data_dir / path, ignore_errors=True)
 
 
 async def weights(session: AsyncSession, actor: Actor, id: str) -> Weights:

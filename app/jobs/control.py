@@ -21,13 +21,27 @@ from app.jobs.tables import Job
 from app.jobs.transition import move
 
 
-async def cancel(session: AsyncSession, actor: Actor, id: str) -> Job:
-    """End a job that is not over. Cancelling a cancelled job is no error."""
+async def cancel(
+    session: AsyncSession, actor: Actor, id: str, *, keep_checkpoints: bool = True
+) -> Job:
+    """End a job that is not over. Cancelling a cancelled job is no error.
+
+    Without its checkpoints it can only be restarted from the beginning; whoever ends it calls
+    `checkpoints.discard`.
+    """
     job = await _locked(session, actor, id)
     if job.status == JobStatus.CANCELLED:
         return job
     _refuse_if_over(job, "cancelled", JobStatus.CANCELLED)
-    audit.record(session, actor, "job.cancelled", id, before={"status": job.status})
+    job.keep_checkpoints = keep_checkpoints
+    audit.record(
+        session,
+        actor,
+        "job.cancelled",
+        id,
+        before={"status": job.status},
+        after={"keepCheckpoints": keep_checkpoints},
+    )
     await _end_or_request(session, job, JobStatus.CANCELLED, RequestedAction.CANCEL)
     return job
 
@@ -94,6 +108,7 @@ async def restart(
     if from_scratch:
         for checkpoint in await JobRepository(session, actor.org_id).checkpoints(id):
             await session.delete(checkpoint)
+    job.keep_checkpoints = True
     audit.record(
         session,
         actor,

@@ -15,6 +15,7 @@ from app.datasets.tables import DatasetVersion
 from app.events import log
 from app.events.log import NewEvent
 from app.events.types import EventType
+from app.jobs import checkpoints
 from app.jobs.repository import JobRepository
 from app.jobs.retention import Retention
 from app.jobs.states import TERMINAL, JobStatus, RequestedAction
@@ -310,6 +311,12 @@ async def _losses_here(session: AsyncSession, job: Job, claim: Claim, from_step:
             break
         losses += 1
     return losses
+
+
+async def discard(session: AsyncSession, claim: Claim) -> list[str]:
+    """Once the job is cancelled without keeping its checkpoints: the folders to remove."""
+    job = await JobRepository(session, claim.org_id).get(claim.subject_id)
+    return await checkpoints.discard(session, job)
 
 
 async def prune_checkpoints(session: AsyncSession, claim: Claim, keep: int) -> list[str]:

@@ -73,6 +73,7 @@ class Job(SQLModel, table=True):
         default_factory=dict, sa_column=Column("metadata", JSONB, nullable=False)
     )
     integrations: list[dict[str, Any]] | None = json_column(nullable=True)
+    keep_checkpoints: bool = True
     retention: dict[str, Any] | None = json_column(nullable=True)
     manifest: dict[str, Any] | None = json_column(nullable=True)
     rerun_of: str | None = None

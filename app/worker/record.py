@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,11 +52,18 @@ class JobRecord:
         self._shop, self._claim, self._lease = workshop, claim, lease
 
     async def begin(self) -> WorkOrder | None:
+        gone: set[str] = set()  # kept over repeated tries: the first may have been committed
+
         async def write() -> WorkOrder | None:
             async with self._shop.database.transaction(self._claim.org_id) as session:
-                return await progress.begin(session, self._claim)
+                order = await progress.begin(session, self._claim)
+                if order is None:
+                    gone.update(await progress.discard(session, self._claim))
+                return order
 
-        return await self._lease.insist(write)
+        order = await self._lease.insist(write)
+        self._remove(gone)
+        return order
 
     async def reached(self, status: JobStatus, manifest: dict[str, Any] | None = None) -> None:
         async def write() -> None:
@@ -111,8 +119,7 @@ class JobRecord:
                 )
 
         await self._lease.insist(write)
-        for path in gone:
-            shutil.rmtree(shop.settings.data_dir / path, ignore_errors=True)
+        self._remove(gone)
 
     async def succeed(
         self, order: WorkOrder, said: report.Finished, known: report.Examples | None = None
@@ -165,11 +172,15 @@ class JobRecord:
     async def end(
         self, status: JobStatus, outcome: str, error: dict[str, Any] | None = None
     ) -> None:
+        gone: set[str] = set()
+
         async def write() -> None:
             async with self._shop.database.transaction(self._claim.org_id) as session:
                 await progress.end(session, self._claim, status, outcome=outcome, error=error)
+                gone.update(await progress.discard(session, self._claim))
 
         await self._lease.insist(write)
+        self._remove(gone)
 
     async def hand_back(self, outcome: str, message: str) -> None:
         async def write() -> None:
@@ -186,6 +197,10 @@ class JobRecord:
 
     def event(self, type: str, data: dict[str, Any], step: int | None = None) -> NewEvent:
         return NewEvent(type, data, step, self._claim.number, clock.now())
+
+    def _remove(self, folders: Iterable[str]) -> None:
+        for path in folders:
+            shutil.rmtree(self._shop.settings.data_dir / path, ignore_errors=True)
 
     def _relative(self, path: str) -> str:
         return str(Path(path).resolve().relative_to(self._shop.settings.data_dir.resolve()))

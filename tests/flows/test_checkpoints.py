@@ -12,6 +12,7 @@ from tests.support import Api, chat_lines
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(240)]
 
+EVENTS = "subscription ($j: ID!, $a: String) { jobEvents(jobId: $j, after: $a) { type } }"
 CHECKPOINTS = """query ($j: ID!) { job(id: $j) { model { id name step checkpointId }
   checkpointRetention { last bestByLoss bestByScore } bestCheckpoint { step }
   checkpoints { nodes { id step modelName downloadPath metrics { validationLoss }
@@ -136,3 +137,24 @@ async def deleted(owner: Api, early: dict[str, Any], stack: Stack) -> None:
     assert gone == {"deletedId": early["id"], "userErrors": []}
     assert (await owner.execute(node, c=early["id"]))["node"] is None
     assert not list((stack.folder / "runs").glob("*/*/checkpoint-11"))
+
+
+@pytest.mark.parametrize("keep", [True, False])
+async def test_a_cancelled_job_keeps_its_checkpoints_or_not(
+    owner: Api, stack: Stack, keep: bool
+) -> None:
+    job = await owner.job_id(
+        baseModel=TINY,
+        trainingFile=await owner.upload(chat_lines(40)),
+        method={"supervised": {"hyperparameters": {"nEpochs": 50, "checkpointInterval": 10}}},
+    )
+    async with owner.subscribe(EVENTS, j=job, a="0") as events:
+        async for event in events:
+            if event["jobEvents"]["type"] == "CHECKPOINT":
+                break
+    await owner.act("cancelJob", job, keepCheckpoints=keep)
+    found = await until(owner, job, "CANCELLED")
+    folders = list((stack.folder / "runs" / job).glob("*/checkpoint-*"))
+    listed: Any = found["checkpoints"]
+    assert bool(listed["nodes"]) == keep
+    assert bool(folders) == keep

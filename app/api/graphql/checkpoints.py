@@ -146,7 +146,7 @@ class CheckpointMutations:
         with refusing() as refused:
             async with info.context.transaction() as session:
                 gone = await checkpoints.delete(session, info.context.actor, str(input.id))
-            await checkpoints.remove(info.context.services.settings.data_dir, gone)
+            await checkpoints.remove(info.context.services.settings.data_dir, [gone.path])
             return DeleteCheckpointPayload(deleted_id=strawberry.ID(gone.id))
         return DeleteCheckpointPayload(user_errors=refused.user_errors)
 

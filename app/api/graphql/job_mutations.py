@@ -10,7 +10,7 @@ from app.api.graphql.job_inputs import CostEstimate, SubmitJobInput
 from app.api.graphql.job_types import JobStatus
 from app.api.graphql.jobs import Job
 from app.api.graphql.pagination import arg
-from app.jobs import control, rerun, submission
+from app.jobs import checkpoints, control, rerun, submission
 from app.jobs.states import JobStatus as Status
 
 
@@ -69,6 +69,9 @@ class DeleteJobPayload:
 @strawberry.input(description="Which job to end.")
 class CancelJobInput:
     id: strawberry.ID = strawberry.field(description="The job's id.")
+    keep_checkpoints: bool = strawberry.field(
+        description="Whether its checkpoints stay, to be used or restarted from.", default=True
+    )
 
 
 @strawberry.input(description="Which job to set aside.")
@@ -149,8 +152,15 @@ class JobMutations:
     ) -> CancelJobPayload:
         with refusing() as refused:
             async with info.context.transaction() as session:
-                job = await control.cancel(session, info.context.actor, input.id)
+                job = await control.cancel(
+                    session,
+                    info.context.actor,
+                    input.id,
+                    keep_checkpoints=input.keep_checkpoints,
+                )
+                gone = await checkpoints.discard(session, job)
                 shown = await Job.within(session, job)
+            await checkpoints.remove(info.context.services.settings.data_dir, gone)
             return CancelJobPayload(job=shown)
         return CancelJobPayload(user_errors=refused.user_errors)
 
