@@ -102,6 +102,18 @@ async def history(session: AsyncSession, org_id: str, subject_id: str) -> list[A
     return list(found)
 
 
+async def untaken(session: AsyncSession, wanted: Sequence[str]) -> set[str]:
+    """Those of these subjects whose unfinished attempt no worker has."""
+    found = await session.exec(
+        select(Attempt.subject_id).where(
+            col(Attempt.subject_id).in_(wanted),
+            col(Attempt.finished_at).is_(None),
+            col(Attempt.worker_id).is_(None),
+        )
+    )
+    return set(found)
+
+
 async def claim(
     session: AsyncSession, worker_id: str, kind: str, labels: Sequence[str], lease: timedelta
 ) -> Claim | None:

@@ -26,22 +26,48 @@ _FORGET = text("DELETE FROM workers WHERE id = :id OR last_seen_at < :long_ago")
 
 @dataclass(frozen=True)
 class Hardware:
-    """One kind of machine part that a live worker offers. Memory in bytes."""
+    """One kind of machine part that a live worker offers.
+
+    Memory in bytes, `memory` of each, `memory_free` of all together; `utilization` in percent.
+    `slots` are the training processes that its worker runs at a time, `busy_slots` those it runs
+    now. The cost is of the whole machine, in US dollars.
+    """
 
     id: str
     name: str
     kind: str
     memory: int
     count: int
+    memory_free: int | None
+    utilization: float | None
+    slots: int
+    busy_slots: int
+    hourly_cost: float
     labels: tuple[str, ...]
     worker_id: str
     last_seen_at: datetime
 
 
+async def live_workers(session: AsyncSession) -> list[Worker]:
+    query = select(Worker).where(Worker.last_seen_at > clock.now() - _SILENT_AFTER)
+    return list(await session.exec(query.order_by(col(Worker.started_at))))
+
+
+def why_waiting(workers: Sequence[Worker], label: str | None) -> str:
+    """What keeps a queued job from being worked on, for people."""
+    fit = [worker for worker in workers if label is None or label in worker.labels]
+    wanted = "a worker" if label is None else f"a worker with the label {label}"
+    if not fit:
+        return f"Waiting for {wanted}; none is live."
+    slots = sum(worker.hardware.get("slots", 0) for worker in fit)
+    busy = sum(worker.hardware.get("busySlots", 0) for worker in fit)
+    if busy >= slots:
+        return f"Waiting for {wanted} to be free: {busy} of {slots} slots are busy."
+    return f"Waiting for its turn; {slots - busy} of {slots} slots are free."
+
+
 async def hardware(session: AsyncSession, actor: Actor) -> list[Hardware]:
     actor.require(Scope.READ)
-    query = select(Worker).where(Worker.last_seen_at > clock.now() - _SILENT_AFTER)
-    workers = await session.exec(query.order_by(col(Worker.started_at)))
     return [
         Hardware(
             id=f"{worker.id}.{part['id']}",
@@ -49,11 +75,16 @@ async def hardware(session: AsyncSession, actor: Actor) -> list[Hardware]:
             kind=part["kind"],
             memory=part["memory"],
             count=part["count"],
+            memory_free=part.get("memoryFree"),
+            utilization=part.get("utilization"),
+            slots=worker.hardware.get("slots", 0),
+            busy_slots=worker.hardware.get("busySlots", 0),
+            hourly_cost=worker.hardware.get("hourlyCost", 0.0),
             labels=tuple(worker.labels),
             worker_id=worker.id,
             last_seen_at=worker.last_seen_at,
         )
-        for worker in workers
+        for worker in await live_workers(session)
         for part in worker.hardware["parts"]
     ]
 

@@ -16,8 +16,8 @@ query ($filter: JobFilter, $first: Int, $after: String) {
 JOB = """
 query ($id: ID!) {
   job(id: $id) {
-    id name description status requestedAction isStale provider baseModel method suffix seed
-    metadata hardware hyperparameters resolvedHyperparameters
+    id name description status requestedAction isStale queueReason provider baseModel method
+    suffix seed metadata hardware hyperparameters resolvedHyperparameters
     estimatedCost cost trainedTokens createdAt startedAt finishedAt
     error { code message param }
     progress {

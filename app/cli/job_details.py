@@ -38,6 +38,7 @@ def _facts(job: dict[str, Any]) -> list[tuple[str, object]]:
             "Error",
             Text(show.clean(f"{error['message']} ({error['code']})"), "red") if error else "",
         ),
+        ("Queue", job["queueReason"]),
         ("Progress", _progress(job["progress"])),
         ("Description", job["description"]),
         ("Base model", f"{job['baseModel']}, {job['method']}, {job['provider'].lower()}"),

@@ -101,6 +101,7 @@ async def begin(session: AsyncSession, claim: Claim) -> WorkOrder | None:
             )
         ],
         epoch=claim.epoch,
+        latest=await _without_pace(session, job.id),
     )
     training = await session.get_one(DatasetVersion, (job.org_id, job.training_version_id))
     validation = None
@@ -110,6 +111,16 @@ async def begin(session: AsyncSession, claim: Claim) -> WorkOrder | None:
     repeats = first.manifest if first else None
     start = await session.get(Model, (job.org_id, job.start_id)) if job.start_id else None
     return WorkOrder(job, training, validation, checkpoint, attempt.labels, repeats, start)
+
+
+async def _without_pace(session: AsyncSession, job_id: str) -> dict[str, Any] | None:
+    """What the job last showed, less how fast it went and how long the rest would take: that was
+    the session before, perhaps on another machine, perhaps days ago."""
+    latest = (await log.heads(session, [job_id]))[job_id].latest
+    if latest is None:
+        return None
+    pace = {"tokens_per_second": None, "remaining_seconds": None}
+    return {**latest, "progress": {**latest["progress"], **pace}}
 
 
 async def reached(

@@ -188,6 +188,12 @@ async def attempts(session: AsyncSession, actor: Actor, job_id: str) -> list[Att
     return await queue.history(session, actor.org_id, job_id)
 
 
+async def without_worker(session: AsyncSession, actor: Actor, wanted: list[str]) -> set[str]:
+    """Those of these jobs whose next attempt no worker has taken."""
+    actor.require(Scope.READ)
+    return await queue.untaken(session, wanted)
+
+
 async def stats(
     session: AsyncSession,
     actor: Actor,

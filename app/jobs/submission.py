@@ -99,7 +99,9 @@ async def check(
         validation = await datasets.get_version(session, actor, asked.validation_version_id)
     methods.check_formats(asked.method, training, validation)
     labels = await catalog.labels_for(session, actor, asked.hardware)
-    cost = await estimate(session, base_model, hyperparameters, Size.of(training), hourly_cost)
+    cost = await estimate(
+        session, base_model, hyperparameters, Size.of(training), hourly_cost, asked.hardware
+    )
     warnings = list(training.report.get("warnings", []))
     if validation is None:
         if hyperparameters.early_stopping:

@@ -55,7 +55,17 @@ class Hardware:
     kind: str = strawberry.field(description="cpu or gpu.")
     memory_bytes: BigInt = strawberry.field(description="Of each.")
     count: int = strawberry.field(description="Processor cores, or GPUs.")
-    cost_per_hour: float = strawberry.field(description="In US dollars, from the settings.")
+    memory_free_bytes: BigInt | None = strawberry.field(
+        description="Of all of them together; null when the machine does not tell."
+    )
+    utilization: float | None = strawberry.field(
+        description="How busy they are, in percent; null when the machine does not tell."
+    )
+    slots: int = strawberry.field(description="Jobs that the worker trains at a time.")
+    busy_slots: int = strawberry.field(description="Jobs that it trains now.")
+    cost_per_hour: float = strawberry.field(
+        description="Of the whole machine in US dollars, from its worker's settings."
+    )
     labels: list[str] = strawberry.field(description="What submitJob(hardware:) can ask for.")
     provider: Provider = strawberry.field(description="Whose machine it is.")
     worker_id: strawberry.ID = strawberry.field(description="The worker on it.")
@@ -120,7 +130,11 @@ class CatalogQueries:
                 kind=part.kind,
                 memory_bytes=BigInt(part.memory),
                 count=part.count,
-                cost_per_hour=info.context.services.settings.hourly_cost,
+                memory_free_bytes=(None if part.memory_free is None else BigInt(part.memory_free)),
+                utilization=part.utilization,
+                slots=part.slots,
+                busy_slots=part.busy_slots,
+                cost_per_hour=part.hourly_cost,
                 labels=list(part.labels),
                 provider=Provider.LOCAL,
                 worker_id=strawberry.ID(part.worker_id),

@@ -12,6 +12,7 @@ from strawberry.dataloader import DataLoader
 from app.api.graphql.live.channel import Channel
 from app.api.key_cache import KeyCache
 from app.api.limits import Limits
+from app.catalog import service as catalog
 from app.catalog.base_models import BaseModels
 from app.catalog.tokens import Tokenizers
 from app.core.actor import Actor
@@ -44,6 +45,16 @@ class Services:
     keys: KeyCache = field(default_factory=KeyCache)
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """A job that may be waiting for a worker with a label. A running one was left by its worker, if
+    it does."""
+
+    id: str
+    label: str | None
+    running: bool
+
+
 @dataclass
 class Context:
     """One per operation. Loaders batch, but never cache: in a subscription that lives for hours a
@@ -58,6 +69,7 @@ class Context:
     versions: "DataLoader[str, DatasetVersion | None]" = field(init=False)
     models: "DataLoader[str, Model | None]" = field(init=False)
     deployments: "DataLoader[str, list[Deployment]]" = field(init=False)
+    waiting: "DataLoader[Waiting, str | None]" = field(init=False)
 
     def __post_init__(self) -> None:
         self.jobs = self._by_id(jobs.now)
@@ -65,6 +77,7 @@ class Context:
         self.models = self._by_id(models.get_many)
         self.heads = DataLoader(self._load_heads, cache=False)
         self.deployments = DataLoader(self._load_deployments, cache=False)
+        self.waiting = DataLoader(self._load_waiting, cache=False)
 
     @property
     def actor(self) -> Actor:
@@ -96,6 +109,16 @@ class Context:
         async with self.transaction() as session:
             found = await models.deployments_of(session, self.actor, wanted)
         return [[row for row in found if row.model_id == id] for id in wanted]
+
+    async def _load_waiting(self, wanted: "list[Waiting]") -> list[str | None]:
+        running = [job.id for job in wanted if job.running]
+        async with self.transaction() as session:
+            left = await jobs.without_worker(session, self.actor, running) if running else set()
+            workers = await catalog.live_workers(session)
+        return [
+            None if job.running and job.id not in left else catalog.why_waiting(workers, job.label)
+            for job in wanted
+        ]
 
 
 Info = strawberry.Info[Context, None]

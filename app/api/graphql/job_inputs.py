@@ -24,11 +24,17 @@ class CostEstimate:
     tokens: BigInt = strawberry.field(description="Tokens trained on, all epochs together.")
     epochs: int = strawberry.field(description="Passes over the data.")
     steps: int = strawberry.field(description="Optimizer steps.")
-    seconds_low: float = strawberry.field(description="The time it takes if all goes well.")
-    seconds_high: float = strawberry.field(description="The time it takes on a busy machine.")
+    seconds_low: float = strawberry.field(
+        description="The time it takes if all goes well: as the fastest tenth of measured jobs."
+    )
+    seconds_high: float = strawberry.field(
+        description="The time it takes on a busy machine: as the slowest tenth."
+    )
     cost: float = strawberry.field(description="What that costs.")
     currency: str = strawberry.field(description="In which currency.")
-    basis: str = strawberry.field(description="How it was found.")
+    basis: str = strawberry.field(
+        description="How it was found: measured on which jobs and hardware, or by a rule of thumb."
+    )
 
     @staticmethod
     def of(estimate: Estimate) -> "CostEstimate":

@@ -117,7 +117,7 @@ class RunManifest:
     seed: BigInt = strawberry.field(description="Of every random choice.")
     device: str = strawberry.field(description="cpu or cuda.")
     dtype: str = strawberry.field(description="The number format computed in.")
-    threads: int = strawberry.field(description="Processor threads.")
+    threads: int = strawberry.field(description="Processor threads, of each process.")
     versions: JSON = strawberry.field(description="Of Python and of the libraries, by name.")
     hardware: JSON = strawberry.field(description="The machine's processors, memory in bytes.")
     hourly_cost: float = strawberry.field(description="US dollars an hour of that machine.")
@@ -127,6 +127,9 @@ class RunManifest:
     start_sha256: str | None = strawberry.field(
         description="Of the manifest of the model it started with, where it went on from one.",
         default=None,
+    )
+    processes: int = strawberry.field(
+        description="How many shared the work, each on a part of every batch.", default=1
     )
 
     @staticmethod

@@ -13,7 +13,7 @@ from strawberry.utils.str_converters import to_camel_case
 
 from app.api.graphql.catalog import Provider
 from app.api.graphql.checkpoints import Checkpoint, CheckpointRetention
-from app.api.graphql.context import Info
+from app.api.graphql.context import Info, Waiting
 from app.api.graphql.datasets import DatasetVersion, File
 from app.api.graphql.job_examples import (
     DataSplit,
@@ -289,6 +289,16 @@ class Job(Node):
             found = await queries.attempts(session, info.context.actor, str(self.id))
         return [Attempt.of(row) for row in found]
 
+    @strawberry.field(
+        description="What it waits for, for people, while no worker has it; null when one has, or "
+        "when it is paused or over."
+    )
+    async def queue_reason(self, info: Info) -> str | None:
+        running = self.status is JobStatus.RUNNING
+        if not running and self.status not in (JobStatus.PENDING, JobStatus.QUEUED):
+            return None
+        return await info.context.waiting.load(Waiting(str(self.id), self.row.hardware, running))
+
     @strawberry.field(description="The newest observation of it where it runs.")
     async def last_evidence(self, info: Info) -> Evidence | None:
         latest = (await self._stream(info)).latest
@@ -329,6 +339,7 @@ _COLUMNS: dict[str, tuple[str, Callable[[Any], Any] | None]] = {
 _LOOKED_AT = {
     "progress": ("status",),
     "isStale": ("status",),
+    "queueReason": ("status", "hardware"),
     "trainedTokens": ("trained_tokens",),
     "trainingData": ("training_version_id",),
     "validationData": ("validation_version_id",),

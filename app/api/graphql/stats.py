@@ -10,13 +10,13 @@ from app.api.graphql.context import Info
 from app.api.graphql.job_inputs import CostEstimate
 from app.api.graphql.job_queries import Filter, JobFilter
 from app.api.graphql.job_types import JobStatus
+from app.api.graphql.method_inputs import MethodInput
 from app.api.graphql.pagination import arg
 from app.api.graphql.scalars import BigInt
 from app.core.actor import Scope
 from app.core.errors import Invalid
-from app.jobs import estimates, queries
+from app.jobs import estimates, methods, queries
 from app.jobs import states as job_states
-from app.training.hyperparameters import SupervisedHyperparameters
 
 
 @strawberry.enum(description="What to group jobs by.")
@@ -85,6 +85,13 @@ class EstimateCostInput:
     dataset_size: int | None = strawberry.field(description="Number of cases.", default=None)
     tokens_per_case: int = strawberry.field(description="Used with datasetSize only.", default=100)
     epochs: int | None = strawberry.field(description="Automatic when left out.", default=None)
+    method: MethodInput | None = strawberry.field(
+        description="Supervised, all automatic, when left out. Its nEpochs wins over epochs.",
+        default=None,
+    )
+    hardware: str | None = strawberry.field(
+        description="A worker label; any live worker when left out.", default=None
+    )
 
 
 @strawberry.type
@@ -122,7 +129,11 @@ class StatsQueries:
     ) -> CostEstimate:
         services, who = info.context.services, info.context.actor
         who.require(Scope.READ)
-        epochs = {} if input.epochs is None else {"n_epochs": input.epochs}
+        asked = {} if input.epochs is None else {"n_epochs": input.epochs}
+        method = "supervised"
+        if input.method is not None:
+            method = input.method.name
+            asked |= input.method.hyperparameters()
         if input.epochs is not None and not 1 <= input.epochs <= 50:
             raise Invalid("epochs must lie between 1 and 50.", path=("epochs",))
         async with info.context.transaction() as session:
@@ -137,8 +148,9 @@ class StatsQueries:
             estimate = await estimates.estimate(
                 session,
                 services.base_models.get(input.base_model),
-                SupervisedHyperparameters.model_validate(epochs),
+                methods.hyperparameters(method, asked),
                 version,
                 services.settings.hourly_cost,
+                input.hardware,
             )
         return CostEstimate.of(estimate)
