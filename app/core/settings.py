@@ -102,8 +102,23 @@ class Settings(BaseSettings):
 
     worker_labels: list[str] = Field([], description="Labels of this machine's worker.")
     worker_slots: int = Field(1, description="Training processes at a time.", ge=1, le=64)
+    processes_per_job: int | None = Field(
+        None,
+        description="Processes that share the training of one job, each with a GPU of its own. "
+        "Unset: the GPUs divided by the slots; 1 without GPUs.",
+        ge=1,
+        le=64,
+    )
     threads: int | None = Field(
-        None, description="CPU threads of one training process. Unset: cores - 1.", ge=1
+        None,
+        description="CPU threads of one training process. Unset: cores - 1, divided among all.",
+        ge=1,
+    )
+    memory_limit_bytes: int | None = Field(
+        None,
+        description="What one training process may take, of its GPU or of the machine's memory. "
+        "Unset: what is free.",
+        gt=0,
     )
     lease_seconds: float = Field(
         30, description="A worker that is silent for this long loses its attempt.", gt=0.5

@@ -1,7 +1,8 @@
 """`python -m app.training CONFIG.json`: one attempt at one job, from start to its end.
 
 Knows no database. Reports leave as JSON lines (see `report.py`), SIGTERM asks it to checkpoint
-and leave, and the exit status is 0 finished, 1 failed, 3 stopped.
+and leave, and the exit status is 0 finished, 1 failed, 3 stopped (0 for one of several processes:
+their launcher takes anything else for a crash).
 """
 
 import importlib
@@ -12,6 +13,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from app.core.parent import die_with_parent
+from app.training import group
 from app.training.config import CONFIG, TrainingConfig
 from app.training.environment import use_one_gpu
 from app.training.errors import TrainingFailed, TrainingStopped
@@ -28,7 +30,7 @@ METHODS = {
 
 def main(arguments: list[str]) -> int:
     die_with_parent()
-    reporter = Reporter.claim()
+    reporter = Reporter.claim(silent=not group.is_first())
     stop = StopRequest(reporter)
     stop.listen()
     try:
@@ -39,12 +41,16 @@ def main(arguments: list[str]) -> int:
         importlib.import_module(METHODS[run.config.method]).train(run)
     except TrainingStopped:
         run.stopped()
-        return EXIT_STOPPED
+        group.leave()
+        return EXIT_STOPPED if group.size() == 1 else EXIT_FINISHED
     except Exception as error:  # noqa: BLE001
         # The last line of defence: whatever happened, the supervisor gets one sentence about it.
         traceback.print_exc()
+        if group.is_broken_by(error):
+            return EXIT_FAILED  # no word: the run goes on from its checkpoint
         reporter.send(_failure(error))
         return EXIT_FAILED
+    group.leave()
     return EXIT_FINISHED
 
 

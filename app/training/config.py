@@ -47,6 +47,8 @@ class TrainingConfig(BaseModel):
     resume_from: Path | None = None
     resume_manifest_sha256: Sha256 | None = None
     threads: Count | None = Field(default=None, description="None: all cores but one.")
+    processes: Count = Field(default=1, description="That share the work, on one machine.")
+    memory_limit: Count | None = Field(default=None, description="Bytes. None: what is free.")
 
     @model_validator(mode="after")
     def _pairs_are_complete(self) -> Self:

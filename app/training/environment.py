@@ -1,6 +1,9 @@
 """The surroundings of a training process: what its supervisor exports, what it does to itself."""
 
 import os
+import sys
+
+LOOPBACK = "lo" if sys.platform == "linux" else "lo0"
 
 
 def default_threads() -> int:
@@ -12,6 +15,13 @@ def default_threads() -> int:
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)) - 1)
     return max(1, (os.cpu_count() or 2) - 1)
+
+
+def command(config: str, processes: int = 1) -> list[str]:
+    """The arguments to Python that train with this file."""
+    if processes == 1:
+        return ["-m", "app.training", config]
+    return ["-m", "app.training.launch", str(processes), config]
 
 
 def environment(threads: int | None = None, allow_hub: bool = False) -> dict[str, str]:
@@ -30,6 +40,9 @@ def environment(threads: int | None = None, allow_hub: bool = False) -> dict[str
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        # Several processes meet on this machine alone.
+        "GLOO_SOCKET_IFNAME": LOOPBACK,
+        "NCCL_SOCKET_IFNAME": LOOPBACK,
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
         "PYTHONUNBUFFERED": "1",
     }

@@ -13,6 +13,7 @@ FailureCode = Literal[
     "grader_failed",
     "checkpoint_corrupt",
     "checkpoint_mismatch",
+    "not_enough_memory",
     "out_of_memory",
     "internal_error",
 ]

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from app.training import group
 from app.training.report import Example, Examples
 from app.training.run import Run
 
@@ -74,7 +75,9 @@ def _measured(
     trainer.model.eval()
     found = []
     for split, part, line, rows in todo:
-        if run.stop.asked or time.monotonic() > until:
+        # All processes of a run measure each case together, and end after the same one.
+        run.stop.compare()
+        if run.stop.asked or group.any_of(time.monotonic() > until):
             break
         origins = [part.origins[row] for row in rows]
         tokens = sum(origin.tokens for origin in origins)

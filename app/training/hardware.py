@@ -5,6 +5,7 @@ import time
 from importlib.metadata import version
 from typing import Literal
 
+from app.training import group
 from app.training.config import Dtype
 from app.training.hyperparameters import Adapter, Auto
 
@@ -36,7 +37,8 @@ def choose_dtype(asked: Auto | Dtype, adapter: Adapter) -> tuple[Dtype, str]:
         if torch.cuda.is_bf16_supported():
             return "bfloat16", "the accelerator computes in it"
         return "float32", "the accelerator cannot compute in bfloat16"
-    gain = _bfloat16_gain()
+    # Processes of one run measure alike, and must not choose otherwise.
+    gain = group.least(round(100 * _bfloat16_gain())) / 100
     if gain >= WORTH_IT:
         return "bfloat16", f"{gain:.1f} times as fast as float32 on this processor"
     return "float32", f"bfloat16 would run at {gain:.1f} times its speed on this processor"

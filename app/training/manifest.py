@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from app.training.errors import TrainingFailed
 from app.training.hyperparameters import Method
 from app.training.report import Values
-from app.training.resolve import ResolvedHyperparameters
+from app.training.resolve import Device, ResolvedHyperparameters
 
 MANIFEST = "manifest.json"
 
@@ -34,9 +34,10 @@ class RunEnvironment(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    device: str
+    device: Device
     dtype: str
     threads: int
+    processes: int = 1
     versions: dict[str, str]
 
 

@@ -64,7 +64,7 @@ def _our_name(theirs: str) -> str:
 
 
 class ReportingCallback(TrainerCallback):  # type: ignore[misc]  # the library is untyped here
-    """Reports through `run`. Only the first process of a distributed run may carry it."""
+    """Reports through `run`, and stops when that is asked for. Every process carries one."""
 
     def __init__(self, run: Run, validates: bool) -> None:
         self._run = run
@@ -89,6 +89,7 @@ class ReportingCallback(TrainerCallback):  # type: ignore[misc]  # the library i
         self._pace.step_begins()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._run.stop.compare()
         if self._run.stop.asked:
             # No evaluation: whoever asks for a pause waits for this process to leave.
             control.should_save = control.should_training_stop = True
@@ -122,6 +123,7 @@ class ReportingCallback(TrainerCallback):  # type: ignore[misc]  # the library i
         if state.global_step:
             self._pace.evaluation_took(time.perf_counter() - self._evaluation_begun)
         self._send_line(state)
+        self._run.stop.compare()
         if self._run.stop.asked:
             if not state.global_step:
                 raise TrainingStopped
@@ -129,6 +131,7 @@ class ReportingCallback(TrainerCallback):  # type: ignore[misc]  # the library i
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Leaves an evaluation half way; the step before it is complete and gets its line."""
+        self._run.stop.compare()
         if self._run.stop.asked:
             if self._pending:
                 self._send_line(state)

@@ -38,6 +38,7 @@ class Started(_Report):
     device: str
     dtype: str
     threads: int
+    processes: int = 1
     versions: dict[str, str]
     base_sha256: str | None
     template_sha256: str
@@ -152,13 +153,16 @@ def finite(values: Mapping[str, float]) -> tuple[Values, list[str]]:
 
 
 class Reporter:
-    """Writes reports to a descriptor of its own, past every buffer."""
+    """Writes reports to a descriptor of its own, past every buffer.
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+    Of several processes only the first one speaks; the `silent` others tell why they fail.
+    """
+
+    def __init__(self, fd: int, silent: bool = False) -> None:
+        self._fd, self._silent = fd, silent
 
     @classmethod
-    def claim(cls) -> "Reporter":
+    def claim(cls, silent: bool = False) -> "Reporter":
         """Take the report descriptor named in the environment away from everybody else.
 
         Libraries print to standard output whenever they like, and by default that is where the
@@ -166,10 +170,12 @@ class Reporter:
         """
         fd = os.dup(int(os.environ.get(REPORT_FD, "1")))
         os.dup2(2, 1)
-        return cls(fd)
+        return cls(fd, silent)
 
     def send(self, report: Report) -> None:
         """Write one line; a supervisor that no longer reads ends the process."""
+        if self._silent and not isinstance(report, Failed):
+            return
         line = report.model_dump_json().encode() + b"\n"
         try:
             while line:

@@ -33,6 +33,8 @@ GPU_TOKENS_PER_PASS = 16_384
 # compare with the starting model a twentieth.
 LORA_RATES: dict[Method, float] = {"supervised": 5e-4, "dpo": 1e-4, "reinforcement": 1e-4}
 FULL_RATES: dict[Method, float] = {"supervised": 5e-5, "dpo": 5e-6, "reinforcement": 5e-6}
+# How a batch is cut into passes: of the machine, not of the job, and without effect on results.
+CUT = ("per_device_batch_size", "gradient_accumulation_steps", "activation_checkpointing")
 DPO_BETA, REINFORCEMENT_BETA = 0.1, 0.04
 # A group of samples is compared with itself: two would tell little, and each costs its full time.
 SAMPLES: dict[Device, int] = {"cpu": 4, "cuda": 8}
@@ -71,6 +73,33 @@ class ResolvedHyperparameters(BaseModel):
     steps_per_epoch: int
     total_steps: int
 
+    def cut_as(self, other: "ResolvedHyperparameters") -> "ResolvedHyperparameters":
+        """The same with batches cut into passes as in `other`."""
+        return self.model_copy(update={name: getattr(other, name) for name in CUT})
+
+    def with_smaller_passes(self) -> "ResolvedHyperparameters | None":
+        """The next step down in memory: smaller passes, then activations computed twice."""
+        now = self.per_device_batch_size
+        if now > 1:
+            share = now * self.gradient_accumulation_steps
+            smaller = _largest_divisor(share, at_most=now - 1)
+            return self.model_copy(
+                update={
+                    "per_device_batch_size": smaller,
+                    "gradient_accumulation_steps": share // smaller,
+                }
+            )
+        if not self.activation_checkpointing:
+            return self.model_copy(update={"activation_checkpointing": True})
+        return None
+
+    def validation_batch_size(self, device: str) -> int:
+        """Of each process. Evaluating takes little, unless memory is so short that even a single
+        training case had to be helped."""
+        if self.per_device_batch_size == 1 and self.activation_checkpointing:
+            return 1
+        return max(self.per_device_batch_size, 8 if device == "cuda" else 4)
+
     def validates_at(self, step: int) -> bool:
         """By the interval, at the last step, and where a checkpoint wants to be judged."""
         last = step >= self.total_steps
@@ -94,8 +123,10 @@ def resolve(
     context_length: int | None = None,
     device: Device = "cpu",
     auto_lora_rank: int | None = None,
+    processes: int = 1,
 ) -> ResolvedHyperparameters:
-    """Turn every "auto" into a number. Raises ValueError for a batch that the cases cannot fill.
+    """Turn every "auto" into a number. Raises ValueError for a batch that the cases cannot fill,
+    or that so many processes cannot share.
 
     | setting | auto |
     |---|---|
@@ -140,7 +171,12 @@ def resolve(
     if isinstance(hp, DpoHyperparameters):
         tokens *= 2  # both answers of a pair go through the model together
     tokens_per_pass = CPU_TOKENS_PER_PASS if device == "cpu" else GPU_TOKENS_PER_PASS
-    per_device = _largest_divisor(batch_size * sequences, at_most=max(1, tokens_per_pass // tokens))
+    if batch_size % processes:
+        raise ValueError(
+            f"batch_size is {batch_size}, which {processes} processes cannot share evenly"
+        )
+    share = batch_size * sequences // processes
+    per_device = _largest_divisor(share, at_most=max(1, tokens_per_pass // tokens))
     return ResolvedHyperparameters(
         n_epochs=n_epochs,
         batch_size=batch_size,
@@ -154,12 +190,21 @@ def resolve(
         eval_interval=_auto_interval(hp.eval_interval, total_steps, 5),
         early_stopping=hp.early_stopping,
         per_device_batch_size=per_device,
-        gradient_accumulation_steps=batch_size * sequences // per_device,
+        gradient_accumulation_steps=share // per_device,
         activation_checkpointing=tokens > tokens_per_pass,
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
         **own,
     )
+
+
+def processes_for(hp: Hyperparameters, cases: int, most: int) -> int:
+    """How many processes, up to `most`, can share each batch evenly; 1 for settings that `resolve`
+    refuses."""
+    try:
+        return _largest_divisor(resolve(hp, cases).batch_size, at_most=most)
+    except ValueError:
+        return 1
 
 
 def method_of(hp: Hyperparameters) -> Method:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
+from app.training import group
 from app.training.config import TrainingConfig
 from app.training.errors import TrainingFailed
 from app.training.manifest import (
@@ -26,13 +27,22 @@ class StopRequest:
     """SIGTERM as a flag that training looks at when nothing would be lost.
 
     Until training begins there is nothing to save, so the signal ends the process on the spot.
+    Several processes stop together, once they have compared.
     """
 
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
         self._training = False
         self._resumed_at: tuple[int, str | None] = (0, None)
-        self.asked = False
+        self._signalled = self._agreed = False
+
+    @property
+    def asked(self) -> bool:
+        return self._signalled if group.size() == 1 else self._agreed
+
+    def compare(self) -> None:
+        """To be called by all processes at the same points: whether any of them was signalled."""
+        self._agreed = group.any_of(self._signalled)
 
     def listen(self) -> None:
         signal.signal(signal.SIGTERM, self._on_signal)
@@ -42,10 +52,11 @@ class StopRequest:
         self._resumed_at = (step, str(checkpoint))
 
     def training_begins(self) -> None:
+        group.wait()
         self._training = True
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self.asked = True
+        self._signalled = True
         if not self._training:
             step, path = self._resumed_at
             self._reporter.send(Stopped(step=step, checkpoint_path=path))
@@ -153,11 +164,14 @@ class Run:
         self.template_sha256 = template_sha256
         if self.resumed is None:
             return
-        if self.resumed.resolved != resolved:
+        if self.resumed.resolved.cut_as(resolved) != resolved:
             raise _mismatch("trained with other hyperparameters")
         if self.resumed.template_sha256 != template_sha256:
             raise _mismatch("trained with another chat template")
         before, now = self.resumed.environment.model_dump(), environment.model_dump()
+        before["passes of"], now["passes of"] = (
+            each.per_device_batch_size for each in (self.resumed.resolved, resolved)
+        )
         for name in (name for name in now if now[name] != before[name]):
             self.reporter.message(
                 "warn",
@@ -167,9 +181,12 @@ class Run:
 
     def checkpoint_saved(self, folder: Path, step: int, epoch: float) -> None:
         """Seal a folder that the trainer has written, then tell."""
+        self.last_checkpoint = (step, folder)
+        group.wait()  # each process writes a file of its own into it
+        if not group.is_first():
+            return
         _forget_this_machine(folder, self.config.base_model_name)
         sha256, size = seal(folder, self._manifest(step, epoch))
-        self.last_checkpoint = (step, folder)
         self.reporter.send(
             Checkpoint(
                 step=step,

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers.utils import logging as transformers_logging
 
-from app.training import examples, hardware, weights
+from app.training import examples, group, hardware, preflight, weights
 from app.training.data import Origin
 from app.training.environment import default_threads
 from app.training.errors import FailureCode, TrainingFailed, TrainingOver, TrainingStopped
@@ -68,7 +68,8 @@ def train(run: Run, recipe: Recipe) -> None:
         path = config.validation_file
         validation = _read(run, recipe, path, tokenizer, max_length, "validation")
 
-    device = hardware.device()
+    device, processes = hardware.device(), group.size()
+    group.join(device)
     dtype = weights.choose_dtype(run)
     try:
         resolved = resolve(
@@ -76,8 +77,10 @@ def train(run: Run, recipe: Recipe) -> None:
             training.cases,
             training.longest,
             context,
-            device,
+            # What "auto" became on the machine where the run began, it stays.
+            run.resumed.environment.device if run.resumed else device,
             auto_lora_rank=run.start.resolved.lora_rank if run.start else None,
+            processes=processes,
         )
     except ValueError as error:
         raise TrainingFailed("invalid_hyperparameters", f"{error}.", "batch_size") from error
@@ -89,10 +92,17 @@ def train(run: Run, recipe: Recipe) -> None:
             f" reads at most {context}.",
             "max_completion_tokens",
         )
+    if run.resumed and run.resumed.environment.processes == processes:
+        resolved = resolved.cut_as(run.resumed.resolved)
+    longest_validation = validation.longest if validation else 0
+    resolved = preflight.fit(
+        run, model_config, resolved, device, dtype, training.longest, longest_validation, processes
+    )
     environment = RunEnvironment(
         device=device,
         dtype=dtype,
         threads=torch.get_num_threads(),
+        processes=processes,
         versions=hardware.versions(),
     )
     template = str(tokenizer.chat_template).encode()
@@ -129,7 +139,8 @@ def train(run: Run, recipe: Recipe) -> None:
         raise TrainingStopped
     trained = trainer.accelerator.unwrap_model(trainer.model)
     trained_for = time.monotonic() - begun
-    run.finished(weights.write_model(run, trained, tokenizer), state.global_step, state.epoch)
+    if group.is_first():
+        run.finished(weights.write_model(run, trained, tokenizer), state.global_step, state.epoch)
     data = {"training": training, "validation": validation}
     examples.measure(run, trainer, data, seconds=examples.allowance(trained_for))
 

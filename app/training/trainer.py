@@ -11,6 +11,7 @@ import numpy
 import torch
 from transformers import PrinterCallback, set_seed
 
+from app.training import group
 from app.training.early_stopping import EarlyStoppingCallback
 from app.training.errors import TrainingStopped
 from app.training.progress import ReportingCallback
@@ -42,7 +43,9 @@ class Stoppable:
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         # The remains of a crash would otherwise be sealed together with the new files.
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-        shutil.rmtree(folder, ignore_errors=True)
+        if group.is_first():
+            shutil.rmtree(folder, ignore_errors=True)
+        group.wait()
         super()._save_checkpoint(model, trial)  # type: ignore[misc]
 
 
@@ -51,7 +54,9 @@ def _own_randomness(seed: int) -> Iterator[None]:
     """Random numbers of its own for an evaluation: whether it takes place, or is left for a pause,
     must not change what is trained after it."""
     python, arrays = random.getstate(), numpy.random.get_state()
-    with torch.random.fork_rng():
+    # Of the other processes' accelerators each would take memory, only for having been asked.
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices):
         set_seed(seed)
         try:
             yield
@@ -68,7 +73,7 @@ def arguments(run: Run, validates: bool) -> dict[str, Any]:
         "num_train_epochs": resolved.n_epochs,
         "per_device_train_batch_size": resolved.per_device_batch_size,
         "gradient_accumulation_steps": resolved.gradient_accumulation_steps,
-        "per_device_eval_batch_size": max(resolved.per_device_batch_size, 8 if on_gpu else 4),
+        "per_device_eval_batch_size": resolved.validation_batch_size(run.environment.device),
         "learning_rate": resolved.learning_rate,
         "warmup_steps": resolved.warmup_steps,
         "lr_scheduler_type": "linear",
@@ -76,6 +81,7 @@ def arguments(run: Run, validates: bool) -> dict[str, Any]:
         # Autocast for a full fine-tune on an accelerator; elsewhere the weights' format decides.
         "bf16": on_gpu and resolved.adapter == "full" and torch.cuda.is_bf16_supported(),
         "use_cpu": not on_gpu,
+        "ddp_find_unused_parameters": False,
         "dataloader_pin_memory": on_gpu,
         "seed": run.config.seed,
         "data_seed": run.config.seed,
@@ -95,7 +101,6 @@ def arguments(run: Run, validates: bool) -> dict[str, Any]:
 def watch(trainer: Any, run: Run, validates: bool) -> None:
     """Let the run report, and end early where that is asked for."""
     trainer.remove_callback(PrinterCallback)
-    if trainer.is_world_process_zero():
-        trainer.add_callback(ReportingCallback(run, validates))
+    trainer.add_callback(ReportingCallback(run, validates))
     if run.resolved.early_stopping:
         trainer.add_callback(EarlyStoppingCallback(run, run.resolved.early_stopping))

@@ -23,6 +23,7 @@ from app.events.doorbell import Doorbell
 from app.files.store import FolderStore
 from app.worker import hardware
 from app.worker.deployment_run import DeploymentRun
+from app.worker.process import LocalExecutor
 from app.worker.record import Workshop
 from app.worker.servers import Servers
 from app.worker.training_run import TrainingRun
@@ -30,7 +31,7 @@ from app.worker.training_run import TrainingRun
 log = logging.getLogger(__name__)
 
 _POLL = 1.0
-_REPORT_EVERY = 20.0
+_REPORT_EVERY, _REPORT_AT_MOST_EVERY = 20.0, 1.0
 _DEPLOYMENTS = 64  # claimed at a time; each holds memory only while its model is loaded
 
 
@@ -55,10 +56,12 @@ class Worker:
             BaseModels(settings),
             self._machine,
         )
+        self._executor = LocalExecutor(settings, hardware.visible_gpus())
         kinds = {part["kind"] for part in self._machine["parts"]}
         self._labels = sorted({"local", *kinds, *settings.worker_labels})
         self._runs: dict[str, tuple[TrainingRun | DeploymentRun, asyncio.Task[None]]] = {}
         self._wake = asyncio.Event()
+        self._changed = asyncio.Event()  # how many slots are busy
         self._draining = False
 
     def drain(self) -> None:
@@ -91,7 +94,7 @@ class Worker:
 
     async def _claim_all(self) -> None:
         while self._count(TrainingRun) < self._settings.worker_slots:
-            if not await self._claim(ids.JOB, lambda c: TrainingRun(self._shop, c)):
+            if not await self._claim(ids.JOB, lambda c: TrainingRun(self._shop, self._executor, c)):
                 break
         while self._count(DeploymentRun) < _DEPLOYMENTS:
             if not await self._claim(
@@ -109,6 +112,7 @@ class Worker:
         run = make(claim)
         task = asyncio.create_task(self._guard(run, claim.subject_id), name=claim.subject_id)
         self._runs[claim.subject_id] = (run, task)
+        self._changed.set()
         return True
 
     async def _guard(self, run: TrainingRun | DeploymentRun, subject_id: str) -> None:
@@ -120,6 +124,7 @@ class Worker:
         finally:
             del self._runs[subject_id]
             self._wake.set()
+            self._changed.set()
 
     def _count(self, kind: type[TrainingRun] | type[DeploymentRun]) -> int:
         return sum(isinstance(run, kind) for run, _ in self._runs.values())
@@ -131,15 +136,26 @@ class Worker:
         self._wake.set()
 
     async def _report(self) -> None:
+        """Every now and then, and soon after a slot was taken or came free."""
         while True:
+            self._changed.clear()
+            told = await asyncio.to_thread(hardware.with_load, self._machine)
+            told |= {
+                "slots": self._settings.worker_slots,
+                "busySlots": self._count(TrainingRun),
+                "hourlyCost": self._settings.hourly_cost,
+            }
             try:
                 async with self._database.transaction(None) as session:
                     await catalog.report_worker(
-                        session, self.id, socket.gethostname(), self._labels, self._machine
+                        session, self.id, socket.gethostname(), self._labels, told
                     )
             except (*CONNECTION_ERRORS, SQLAlchemyError) as trouble:
                 log.warning("could not report for duty: %s", trouble)
-            await asyncio.sleep(_REPORT_EVERY)
+            await asyncio.sleep(_REPORT_AT_MOST_EVERY)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_REPORT_EVERY):
+                    await self._changed.wait()
 
     async def _leave(self) -> None:
         try:

@@ -8,7 +8,9 @@ from app.jobs.progress import WorkOrder
 from app.training.report import Started
 
 # What a rerun may differ in from the first run, and then differs in its last digits too.
-_SURROUNDINGS = ("baseSha256", "templateSha256", "device", "dtype", "threads", "versions")
+_SURROUNDINGS = (
+    "baseSha256", "templateSha256", "device", "dtype", "threads", "processes", "versions"
+)  # fmt: skip
 
 
 def run_manifest(
@@ -29,6 +31,7 @@ def run_manifest(
         "device": said.device,
         "dtype": said.dtype,
         "threads": said.threads,
+        "processes": said.processes,
         "versions": {**said.versions, "python": platform.python_version()},
         "hardware": machine,
         "hourlyCost": hourly_cost,
@@ -37,6 +40,7 @@ def run_manifest(
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Where a rerun runs otherwise than the run it repeats, for people."""
+    before = {"processes": 1, **before}  # runs of earlier versions had one
     return [
         f"{name} ({before.get(name)}, now {now[name]})"
         for name in _SURROUNDINGS

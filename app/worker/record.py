@@ -215,6 +215,7 @@ def start_message(said: report.Started) -> dict[str, Any]:
         "device": said.device,
         "dtype": said.dtype,
         "threads": said.threads,
+        "processes": said.processes,
         "trainingTokens": said.training_tokens,
         "truncatedCases": said.truncated_cases,
     }

@@ -17,11 +17,14 @@ from app.jobs.states import JobStatus, RequestedAction
 from app.jobs.tables import Job
 from app.training import report
 from app.training.config import CONFIG, TrainingConfig
+from app.training.hyperparameters import HYPERPARAMETERS
+from app.training.resolve import processes_for
 from app.worker import reports
 from app.worker.embedded import prepare_embedded
+from app.worker.executor import Execution, Executor
 from app.worker.lease import Lease
 from app.worker.manifest import differences, run_manifest
-from app.worker.process import TrainingProcess, log_tail
+from app.worker.process import log_tail
 from app.worker.record import JobRecord, WorkImpossible, Workshop
 from app.worker.tracking import Trackers
 
@@ -29,13 +32,13 @@ log = logging.getLogger(__name__)
 
 
 class TrainingRun:
-    def __init__(self, workshop: Workshop, claim: Claim) -> None:
-        self._shop, self._claim = workshop, claim
+    def __init__(self, workshop: Workshop, executor: Executor, claim: Claim) -> None:
+        self._shop, self._executor, self._claim = workshop, executor, claim
         self._lease = Lease(workshop.database, claim, workshop.settings.lease_seconds)
         self._record = JobRecord(workshop, claim, self._lease)
         self._look = asyncio.Event()  # somebody may have asked for something
         self._draining = False
-        self._process: TrainingProcess | None = None
+        self._process: Execution | None = None
         self._asked: RequestedAction | None = None
         self._examples: report.Examples | None = None
         self._trackers: Trackers | None = None
@@ -74,7 +77,7 @@ class TrainingRun:
         if order.job.status == JobStatus.PENDING:
             await self._record.reached(JobStatus.QUEUED)
         self._trackers = Trackers(self._shop.settings, order.job, self._record.say)
-        self._process = await TrainingProcess.start(config)
+        self._process = await self._executor.submit(config)
         watcher = asyncio.create_task(self._watch(), name=f"watch-{self._claim.subject_id}")
         try:
             ending = await reports.record(
@@ -156,8 +159,18 @@ class TrainingRun:
                 "resume_manifest_sha256": checkpoint.manifest_sha256 if checkpoint else None,
                 "dtype": repeats["dtype"] if repeats else "auto",
                 "threads": repeats["threads"] if repeats else shop.settings.threads,
+                "processes": self._processes(order),
+                "memory_limit": shop.settings.memory_limit_bytes,
             }
         )
+
+    def _processes(self, order: WorkOrder) -> int:
+        """As many as are here and can share each batch, or as many as the run to repeat had."""
+        most = self._executor.processes_per_job
+        if order.repeats:
+            return min(most, int(order.repeats.get("processes", 1)))
+        asked = HYPERPARAMETERS[order.job.method].model_validate(order.job.hyperparameters)
+        return processes_for(asked, order.training.case_count, most)
 
     async def _watch(self) -> None:
         """Pass the owner's wishes down, and end a process that lost its lease or overstays."""

@@ -33,7 +33,7 @@ class Stack:
     def key(self) -> str:
         return (self.folder / "owner-key").read_text().strip()
 
-    def start(self, verb: str) -> subprocess.Popen[bytes]:
+    def start(self, verb: str, **settings: str) -> subprocess.Popen[bytes]:
         env = {name: value for name, value in os.environ.items() if "LUTHIER" not in name} | {
             "LUTHIER_DATA_DIR": str(self.folder),
             "LUTHIER_DATABASE_URL": self.database_url,
@@ -43,6 +43,7 @@ class Stack:
             "LUTHIER_THREADS": "1",
             "LUTHIER_LOG_LEVEL": "info",
             "LUTHIER_WANDB_MODE": "offline",
+            **settings,
         }
         with (self.folder / f"{verb}.log").open("ab") as log:
             return subprocess.Popen(
@@ -59,8 +60,8 @@ class Stack:
             time.sleep(0.1)
         raise TimeoutError((self.folder / "serve.log").read_text()[-2000:])
 
-    def start_worker(self) -> subprocess.Popen[bytes]:
-        worker = self.start("work")
+    def start_worker(self, **settings: str) -> subprocess.Popen[bytes]:
+        worker = self.start("work", **settings)
         self.workers.append(worker)
         return worker
 

@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from app.training.hyperparameters import SupervisedHyperparameters
-from app.training.resolve import ResolvedHyperparameters, resolve
+from app.training.hyperparameters import (
+    ReinforcementHyperparameters,
+    SupervisedHyperparameters,
+)
+from app.training.resolve import ResolvedHyperparameters, processes_for, resolve
 
 
 def auto(cases: int, longest: int = 60, **given: Any) -> ResolvedHyperparameters:
@@ -84,3 +87,27 @@ def test_the_api_can_import_the_contract_without_torch() -> None:
     modules = "config, report, environment, manifest, embedded, run, errors"
     check = f"import sys; from app.training import {modules}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", check], check=True)
+
+
+def test_several_processes_share_each_batch_evenly() -> None:
+    asked = SupervisedHyperparameters(batch_size=6)
+    assert [processes_for(asked, 100, most) for most in (1, 2, 3, 4, 8)] == [1, 2, 3, 3, 6]
+    too_large = ReinforcementHyperparameters(batch_size=6)
+    assert processes_for(too_large, 2, 8) == 1  # the run itself will say what is wrong
+    shared = resolve(asked, 100, longest_case_tokens=100, processes=3)
+    assert (shared.per_device_batch_size, shared.gradient_accumulation_steps) == (2, 1)
+    assert shared.total_steps == resolve(asked, 100).total_steps
+    with pytest.raises(ValueError, match="4 processes cannot share evenly"):
+        resolve(asked, 100, processes=4)
+
+
+def test_a_batch_is_cut_smaller_step_by_step() -> None:
+    resolved = resolve(SupervisedHyperparameters(batch_size=12), 100, longest_case_tokens=50)
+    seen = []
+    smaller: ResolvedHyperparameters | None = resolved
+    while smaller:
+        seen.append((smaller.per_device_batch_size, smaller.activation_checkpointing))
+        assert smaller.per_device_batch_size * smaller.gradient_accumulation_steps == 12
+        assert smaller.cut_as(resolved) == resolved
+        smaller = smaller.with_smaller_passes()
+    assert seen == [(n, False) for n in (12, 6, 4, 3, 2, 1)] + [(1, True)]

@@ -47,12 +47,11 @@ class Services:
 
 @dataclass(frozen=True)
 class Waiting:
-    """A job that may be waiting for a worker with a label. A running one was left by its worker, if
-    it does."""
+    """A job that may be waiting for a worker with a label."""
 
     id: str
     label: str | None
-    running: bool
+    status: str
 
 
 @dataclass
@@ -111,13 +110,15 @@ class Context:
         return [[row for row in found if row.model_id == id] for id in wanted]
 
     async def _load_waiting(self, wanted: "list[Waiting]") -> list[str | None]:
-        running = [job.id for job in wanted if job.running]
+        queued = {job.id for job in wanted if job.status in ("pending", "queued")}
+        # Of those that run, the worker may have left.
+        running = [job.id for job in wanted if job.status == "running"]
         async with self.transaction() as session:
-            left = await jobs.without_worker(session, self.actor, running) if running else set()
-            workers = await catalog.live_workers(session)
+            if running:
+                queued |= await jobs.without_worker(session, self.actor, running)
+            workers = await catalog.live_workers(session) if queued else []
         return [
-            None if job.running and job.id not in left else catalog.why_waiting(workers, job.label)
-            for job in wanted
+            catalog.why_waiting(workers, job.label) if job.id in queued else None for job in wanted
         ]
 
 

@@ -289,15 +289,10 @@ class Job(Node):
             found = await queries.attempts(session, info.context.actor, str(self.id))
         return [Attempt.of(row) for row in found]
 
-    @strawberry.field(
-        description="What it waits for, for people, while no worker has it; null when one has, or "
-        "when it is paused or over."
-    )
+    @strawberry.field(description="What it waits for, for people; null unless no worker has it.")
     async def queue_reason(self, info: Info) -> str | None:
-        running = self.status is JobStatus.RUNNING
-        if not running and self.status not in (JobStatus.PENDING, JobStatus.QUEUED):
-            return None
-        return await info.context.waiting.load(Waiting(str(self.id), self.row.hardware, running))
+        row = self.row
+        return await info.context.waiting.load(Waiting(row.id, row.hardware, row.status))
 
     @strawberry.field(description="The newest observation of it where it runs.")
     async def last_evidence(self, info: Info) -> Evidence | None:
