@@ -5,7 +5,11 @@ from importlib import import_module
 from alembic import context
 from sqlmodel import SQLModel
 
-for feature in ("events", "accounts", "attempts", "files", "datasets", "catalog", "models", "jobs"):
+FEATURES = (
+    *("events", "accounts", "attempts", "files", "datasets", "catalog", "models", "jobs"),
+    "graderruns",
+)
+for feature in FEATURES:
     import_module(f"app.{feature}.tables")
 
 connection = context.config.attributes["connection"]

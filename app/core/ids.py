@@ -18,6 +18,7 @@ CHECKPOINT = "ftckpt"
 PERMISSION = "cp"
 MODEL = "model"
 DEPLOYMENT = "dep"
+GRADER_RUN = "grun"
 WORKER = "worker"
 
 _LENGTH = 21  # 48 bits of milliseconds and 74 random bits in base 62

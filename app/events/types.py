@@ -15,3 +15,4 @@ class EventType(StrEnum):
     MODEL = "model.created"
     RESULT = "result.created"
     DEPLOYMENT_STATUS = "deployment.status"
+    GRADER_RUN = "grader_run.status"

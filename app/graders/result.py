@@ -4,7 +4,13 @@ import contextlib
 import json
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 
 class GraderErrors(BaseModel):
@@ -91,9 +97,14 @@ class Sample(BaseModel):
             given["output_json"] = json.loads(text, parse_constant=_no_constant)
         return cls(**given)
 
-    def namespace(self) -> dict[str, Any]:
+    @model_serializer(mode="wrap")
+    def _as_given(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """What was not given is absent, so that a reference to it is an error."""
-        return self.model_dump(include=self.model_fields_set | {"output_text", "output_tools"})
+        given = self.model_fields_set | {"output_text", "output_tools"}
+        return {name: value for name, value in write(self).items() if name in given}
+
+    def namespace(self) -> dict[str, Any]:
+        return self.model_dump()
 
 
 def sendable(text: str) -> str:

@@ -21,8 +21,10 @@ from app.core.secrets import master_key
 from app.core.settings import Settings
 from app.events.doorbell import Doorbell
 from app.files.store import FolderStore
+from app.graders.client import Graders
 from app.worker import hardware
 from app.worker.deployment_run import DeploymentRun
+from app.worker.grading_run import GradingRun
 from app.worker.process import LocalExecutor
 from app.worker.record import Workshop
 from app.worker.servers import Servers
@@ -32,7 +34,10 @@ log = logging.getLogger(__name__)
 
 _POLL = 1.0
 _REPORT_EVERY, _REPORT_AT_MOST_EVERY = 20.0, 1.0
+_GRADINGS = 4
 _DEPLOYMENTS = 64  # claimed at a time; each holds memory only while its model is loaded
+
+Run = TrainingRun | DeploymentRun | GradingRun
 
 
 class Worker:
@@ -48,6 +53,7 @@ class Worker:
         self._doorbell.on_ring(self._heard)
         self._egress = Egress()
         self._servers = Servers(settings, master_key(settings), self._egress)
+        self._graders = Graders()  # a process that starts when it is first asked
         self._machine = hardware.describe()
         self._shop = Workshop(
             settings,
@@ -59,7 +65,7 @@ class Worker:
         self._executor = LocalExecutor(settings, hardware.visible_gpus())
         kinds = {part["kind"] for part in self._machine["parts"]}
         self._labels = sorted({"local", *kinds, *settings.worker_labels})
-        self._runs: dict[str, tuple[TrainingRun | DeploymentRun, asyncio.Task[None]]] = {}
+        self._runs: dict[str, tuple[Run, asyncio.Task[None]]] = {}
         self._wake = asyncio.Event()
         self._changed = asyncio.Event()  # how many slots are busy
         self._draining = False
@@ -101,8 +107,13 @@ class Worker:
                 ids.DEPLOYMENT, lambda c: DeploymentRun(self._shop, self._servers, c)
             ):
                 break
+        while self._count(GradingRun) < _GRADINGS:
+            if not await self._claim(
+                ids.GRADER_RUN, lambda c: GradingRun(self._shop, self._graders, c)
+            ):
+                break
 
-    async def _claim(self, kind: str, make: Callable[[Claim], TrainingRun | DeploymentRun]) -> bool:
+    async def _claim(self, kind: str, make: Callable[[Claim], Run]) -> bool:
         lease = timedelta(seconds=self._settings.lease_seconds)
         async with self._database.transaction(None) as session:
             claim = await queue.claim(session, self.id, kind, self._labels, lease)
@@ -115,7 +126,7 @@ class Worker:
         self._changed.set()
         return True
 
-    async def _guard(self, run: TrainingRun | DeploymentRun, subject_id: str) -> None:
+    async def _guard(self, run: Run, subject_id: str) -> None:
         """A bug in one run must not end the others: its lease runs out and it is taken up again."""
         try:
             await run.run()
@@ -126,7 +137,7 @@ class Worker:
             self._wake.set()
             self._changed.set()
 
-    def _count(self, kind: type[TrainingRun] | type[DeploymentRun]) -> int:
+    def _count(self, kind: type[Run]) -> int:
         return sum(isinstance(run, kind) for run, _ in self._runs.values())
 
     def _heard(self, streams: frozenset[str] | None) -> None:
@@ -163,6 +174,7 @@ class Worker:
                 await catalog.forget_worker(session, self.id)
         except (*CONNECTION_ERRORS, SQLAlchemyError) as trouble:
             log.warning("could not sign off: %s", trouble)
+        await self._graders.close()
         await self._doorbell.stop()
         await self._egress.close()
         await self._database.close()

@@ -21,6 +21,13 @@ from tests.support import Api, chat_lines, key_with
 
 READ, WRITE, INFERENCE, ADMIN = Scope.READ, Scope.WRITE, Scope.INFERENCE, Scope.ADMIN
 GRADE = "def grade(sample, item): return 1"
+LABEL = {
+    "name": "g",
+    "model": "m",
+    "input": [{"role": "USER", "content": [{"text": "?"}]}],
+    "labels": ["a"],
+    "passingLabels": ["a"],
+}
 JSONL = {"jsonl": chat_lines(3, "new")}
 
 
@@ -95,6 +102,8 @@ MUTATIONS = {
     "validateGrader": _given(
         {READ}, Role.MEMBER, grader={"python": {"name": "g", "source": GRADE}}
     ),
+    # A judge that is a model is refused before anything is queued.
+    "runGrader": _given({WRITE}, Role.ADMIN, grader={"labelModel": LABEL}, sample={"text": "yes"}),
     "deployModel": _given({WRITE}, Role.ADMIN, modelId="$model"),
     "undeployModel": _given({WRITE}, Role.ADMIN, deploymentId="$deployment"),
     "grantCheckpointPermission": _given(

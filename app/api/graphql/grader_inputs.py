@@ -232,16 +232,16 @@ _PARTS = {"image_url": ("image", "url"), "detail": ("image", "detail"), "input_a
 
 def _typed(path: tuple[str, ...], data: dict[str, Any]) -> tuple[str, ...]:
     """A path in the wire format as the path in the typed input."""
-    kind = _camel(data["type"])
+    kind = camel(data["type"])
     if data["type"] == "multi" and path[:1] == ("graders",) and len(path) > 1:
         number = next(n for n, part in enumerate(data["graders"]) if part["name"] == path[1])
         return (kind, "graders", str(number), *_typed(path[2:], data["graders"][number]))
     steps: list[str] = [kind]
     for step in path:
-        steps += _PARTS.get(step, (_camel(step),))
+        steps += _PARTS.get(step, (camel(step),))
     return tuple(steps)
 
 
-def _camel(name: str) -> str:
+def camel(name: str) -> str:
     first, *rest = name.split("_")
     return first + "".join(word.capitalize() for word in rest)

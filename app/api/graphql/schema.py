@@ -18,6 +18,7 @@ from app.api.graphql.checkpoints import Checkpoint, CheckpointMutations
 from app.api.graphql.context import Info
 from app.api.graphql.datasets import Dataset, DatasetMutations, DatasetQueries, DatasetVersion, File
 from app.api.graphql.errors import ERROR_TYPES, present, refusing
+from app.api.graphql.grader_runs import GraderRunMutations
 from app.api.graphql.graders import GraderMutations
 from app.api.graphql.job_comparison import ComparisonQueries
 from app.api.graphql.job_mutations import JobMutations
@@ -70,6 +71,7 @@ class Query(
 class Mutation(
     JobMutations,
     GraderMutations,
+    GraderRunMutations,
     CheckpointMutations,
     ModelMutations,
     DatasetMutations,

@@ -1,0 +1,1 @@
+"""Grader runs: one sample, judged once by a worker while a request waits for it."""
