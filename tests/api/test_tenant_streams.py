@@ -26,7 +26,8 @@ JOB_STREAMS = ["jobEvents", "jobMetrics"]
 CURSORS = {f"Query.{name}.after" for name in LISTS}
 CURSORS |= {f"Subscription.{name}.after" for name in LEDGERS + JOB_STREAMS}
 CURSORS |= {"Query.jobs.before", "Job.events.after", "Job.checkpoints.after"}
-OF_NO_TENANT = {"Query.baseModels.after"}
+# The latter is looked up among the rows of the one file that the job itself names.
+OF_NO_TENANT = {"Query.baseModels.after", "Job.examples.after"}
 ROUTES = [
     ("GET", "/v1/files/{id}", "file"),
     ("GET", "/v1/files/{id}/content", "file"),

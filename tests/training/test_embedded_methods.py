@@ -96,7 +96,7 @@ def test_reinforcement_raises_the_reward(start: Start, smol: Path, tmp_path: Pat
         grader=grader,
         tenant="org_test",
         hyperparameters={
-            "n_epochs": 1,
+            "n_epochs": 2,
             "batch_size": 4,
             "max_completion_tokens": 14,
             "learning_rate": 3e-4,
