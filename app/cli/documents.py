@@ -24,17 +24,21 @@ query ($id: ID!) {
       step totalSteps epoch totalEpochs percent trainedTokens tokensPerSecond estimatedFinishAt
     }
     latestMetrics {
-      step trainingLoss validationLoss trainingAccuracy validationAccuracy learningRate
+      step trainingLoss validationLoss trainingAccuracy validationAccuracy score learningRate
       tokensPerSecond
     }
     trainingData { id number caseCount dataset { id name } }
     validationData { id number caseCount dataset { id name } }
+    evaluation {
+      samples temperature maxCases
+      graders { name weight } data { id number caseCount dataset { id name } }
+    }
     checkpoints(first: 50) {
-      nodes { id step attempt sizeBytes createdAt metrics { trainingLoss validationLoss } }
+      nodes { id step attempt score sizeBytes createdAt metrics { trainingLoss validationLoss } }
     }
     attempts { number fromStep outcome createdAt startedAt finishedAt }
     resultFiles { id filename sizeBytes }
-    model { id name kind sizeBytes deployments { id status } }
+    model { id name kind step sizeBytes deployments { id status } }
   }
 }"""
 

@@ -30,7 +30,7 @@ def _section(console: Console, title: str, part: Table | None) -> None:
 
 
 def _facts(job: dict[str, Any]) -> list[tuple[str, object]]:
-    error, model = job["error"], job["model"]
+    error, model, judged = job["error"], job["model"], job["evaluation"]
     return [
         ("Id", job["id"]),
         ("Status", _status(job)),
@@ -44,6 +44,8 @@ def _facts(job: dict[str, Any]) -> list[tuple[str, object]]:
         ("Base model", f"{job['baseModel']}, {job['method']}, {job['provider'].lower()}"),
         ("Training data", _data(job["trainingData"])),
         ("Validation data", _data(job["validationData"])),
+        ("Held-out data", _data(judged["data"]) if judged else None),
+        ("Graders", ", ".join(one["name"] for one in judged["graders"]) if judged else None),
         ("Seed", job["seed"]),
         ("Metadata", ", ".join(f"{key}={value}" for key, value in job["metadata"].items())),
         ("Hardware", job["hardware"]),
@@ -52,7 +54,12 @@ def _facts(job: dict[str, Any]) -> list[tuple[str, object]]:
         ("Finished", show.when(job["finishedAt"])),
         ("Cost", f"{job['cost']:.2f} USD" if job["cost"] is not None else None),
         ("Files", ", ".join(f"{file['filename']} {file['id']}" for file in job["resultFiles"])),
-        ("Model", model and f"{model['name']}\n{model['id']}, {show.size(model['sizeBytes'])}"),
+        (
+            "Model",
+            model
+            and f"{model['name']}\n{model['id']}, of step {model['step']}, "
+            + show.size(model["sizeBytes"]),
+        ),
     ]
 
 
@@ -99,6 +106,7 @@ def _values(values: dict[str, Any]) -> Table:
         "validationLoss": "Validation loss",
         "trainingAccuracy": "Training accuracy",
         "validationAccuracy": "Validation accuracy",
+        "score": "Score",
         "learningRate": "Learning rate",
         "tokensPerSecond": "Tokens per second",
     }
@@ -109,13 +117,13 @@ def _values(values: dict[str, Any]) -> Table:
 
 
 def _checkpoints(found: list[dict[str, Any]]) -> Table:
-    made = show.table("ID", ">STEP", ">LOSS", ">VALIDATION", ">SIZE", ">SAVED")
+    made = show.table("ID", ">STEP", ">LOSS", ">VALIDATION", ">SCORE", ">SIZE", ">SAVED")
     for one in found:
         values = one["metrics"]
         show.add_row(
             made, one["id"], one["step"], show.loss(values["trainingLoss"]),
-            show.loss(values["validationLoss"]), show.size(one["sizeBytes"]),
-            show.ago(one["createdAt"]),
+            show.loss(values["validationLoss"]), show.number(one["score"]),
+            show.size(one["sizeBytes"]), show.ago(one["createdAt"]),
         )  # fmt: skip
     return made
 

@@ -56,11 +56,22 @@ def method_input(
             "Reinforcement needs a grader, the other methods take none.", param_hint="--grader"
         )
     if grader is not None:
-        try:
-            given["grader"] = json.loads(grader.read_text())
-        except (OSError, ValueError) as wrong:
-            raise typer.BadParameter(f"{grader}: {wrong}.", param_hint="--grader") from wrong
+        given["grader"] = _json(grader, "--grader")
     return {method: given}
+
+
+def evaluation_input(graders: Path | None, held_out: str | None) -> dict[str, Any]:
+    """The `evaluation` of submitJob, if one is asked for; its data is filled in by `submit`."""
+    if (graders is None) != (held_out is None):
+        raise typer.BadParameter("Give --graders and --held-out together.", param_hint="--graders")
+    return {} if graders is None else {"evaluation": {"graders": _json(graders, "--graders")}}
+
+
+def _json(file: Path, option: str) -> Any:
+    try:
+        return json.loads(file.read_text())
+    except (OSError, ValueError) as wrong:
+        raise typer.BadParameter(f"{file}: {wrong}.", param_hint=option) from wrong
 
 
 def check_data(given: str, option: str) -> None:
@@ -86,21 +97,30 @@ async def data_input(client: Client, what: str, given: str) -> dict[str, str]:
 
 
 async def submit(
-    client: Client, input: dict[str, Any], data: str, validation: str | None
+    client: Client,
+    input: dict[str, Any],
+    data: str,
+    validation: str | None,
+    held_out: str | None = None,
 ) -> dict[str, Any]:
     """The payload of submitJob. A dry run leaves no upload behind."""
-    fields = await data_input(client, "training", data)
+    fields: dict[str, Any] = await data_input(client, "training", data)
     if validation is not None:
         fields |= await data_input(client, "validation", validation)
+    uploaded = list(fields.values())
+    if held_out is not None:
+        (id,) = (await data_input(client, "heldOut", held_out)).values()
+        uploaded.append(id)
+        fields = fields | {"evaluation": {**input["evaluation"], "data": id}}
     try:
         return await client.mutate(documents.SUBMIT_JOB, input | fields)
     finally:
         if input.get("dryRun"):
-            await _forget_uploads(client, fields, [data, validation or ""])
+            await _forget_uploads(client, uploaded, [data, validation or "", held_out or ""])
 
 
-async def _forget_uploads(client: Client, fields: dict[str, str], given: list[str]) -> None:
-    for id in fields.values():
+async def _forget_uploads(client: Client, uploaded: list[str], given: list[str]) -> None:
+    for id in uploaded:
         if id.startswith("file_") and id not in given:
             await client.delete_file(id)
 

@@ -38,6 +38,7 @@ class Watched:
     step: int = 0
     training: dict[int, float] = field(default_factory=dict)
     validation: dict[int, float] = field(default_factory=dict)
+    scores: dict[int, float] = field(default_factory=dict)
     tokens_per_second: float | None = None
     trouble: str = ""
     _times: dict[int, float] = field(default_factory=dict)
@@ -62,7 +63,7 @@ class Watched:
         """A new attempt begins here: what the last one did beyond is done again."""
         self.step = step
         self._times.clear()
-        for series in (self.training, self.validation):
+        for series in (self.training, self.validation, self.scores):
             for gone in [at for at in series if at > step]:
                 del series[gone]
 
@@ -73,6 +74,8 @@ class Watched:
             self.training[step] = loss
         if (loss := values.get("validation_loss")) is not None:
             self.validation[step] = loss
+        if (score := values.get("score")) is not None:
+            self.scores[step] = score
         self.tokens_per_second = values.get("tokens_per_second") or self.tokens_per_second
 
     @property
@@ -155,6 +158,8 @@ class View:
 
     def _worth_a_line(self, event: dict[str, Any]) -> bool:
         seen, step = self.watched, event["step"]
+        if event["data"].get("values", {}).get("score") is not None:
+            return False  # its score has a line of its own, and the rest was shown
         every = max(1, (seen.total or 100) // _PLAIN_LINES)
         return step in seen.validation or step in (1, seen.total) or step % every == 0
 
@@ -204,4 +209,13 @@ class View:
                     Text(show.loss(values[-1]), "bold"),
                     Text(f"from {show.loss(values[0])}", "dim"),
                 )
+        if self.watched.scores:
+            scores = [self.watched.scores[step] for step in sorted(self.watched.scores)]
+            line = show.sparkline(scores, _SPARK_WIDTH)
+            grid.add_row(
+                Text(line.ljust(_SPARK_WIDTH), "green"),
+                "score",
+                Text(show.number(scores[-1]), "bold"),
+                Text(f"best {show.number(max(scores))}", "dim"),
+            )
         return [grid] if grid.row_count else []

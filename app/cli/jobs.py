@@ -93,6 +93,16 @@ def submit_job(
     grader: Annotated[
         Path | None, typer.Option(help="For reinforcement: a JSON file with the grader.")
     ] = None,
+    graders: Annotated[
+        Path | None,
+        typer.Option(
+            help="Judge every checkpoint, and keep the best: a JSON file with a list of "
+            '{"name", "grader", "weight"}. Needs --held-out.'
+        ),
+    ] = None,
+    held_out: Annotated[
+        str | None, typer.Option(help="Questions to judge by: a JSONL file here, or an id.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="For people.")] = None,
     suffix: Annotated[str | None, typer.Option(help="Part of the model's name.")] = None,
     epochs: Annotated[str | None, typer.Option(help='Passes over the data, or "auto".')] = None,
@@ -120,6 +130,8 @@ def submit_job(
     job_submit.check_data(data, "--data")
     if validation is not None:
         job_submit.check_data(validation, "--validation")
+    if held_out is not None:
+        job_submit.check_data(held_out, "--held-out")
     named = {"n_epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     settings = job_submit.hyperparameters(named, set_ or [])
     own = job_submit.pairs(metadata or [], "--metadata")
@@ -134,10 +146,13 @@ def submit_job(
     input = {
         "baseModel": base_model,
         "method": job_submit.method_input(method, settings, grader),
+        **job_submit.evaluation_input(graders, held_out),
         "dryRun": dry_run,
         **{key: value for key, value in optional.items() if value is not None},
     }
-    payload = run(lambda client: job_submit.submit(client, input, data, validation), as_json)
+    payload = run(
+        lambda client: job_submit.submit(client, input, data, validation, held_out), as_json
+    )
     follows = watch and payload["job"] is not None
     if as_json:
         (show.json_line if follows else show.as_json)(payload)

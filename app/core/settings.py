@@ -137,6 +137,9 @@ class Settings(BaseSettings):
         None,
         description="Offline keeps runs in the data folder, for `wandb sync`. Unset: `WANDB_MODE`.",
     )
+    scoring_seconds: float = Field(
+        600, description="What judging one checkpoint by graders may take.", gt=0
+    )
     hourly_cost: float = Field(
         0.0, description="What an hour of this machine costs, in US dollars, for estimates.", ge=0
     )

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,20 +95,28 @@ async def overlap(
 
     Long work, so it holds no transaction.
     """
+    found = await paths(database, store, actor, (training, validation))
+    if found is None or found[0] == found[1]:
+        return []
+    return await asyncio.to_thread(report.overlap, *found)
+
+
+async def paths(
+    database: Database, store: FileStore, actor: Actor, wanted: Sequence[str | Examined]
+) -> list[Path] | None:
+    """Where their bytes are; None if one is too large to be compared with others."""
     actor.require(Scope.WRITE, Role.ADMIN)
-    paths = []
+    found = []
     async with database.transaction(actor.org_id) as session:
-        for data in (training, validation):
+        for data in wanted:
             if isinstance(data, Examined):
                 sha256 = data.stored.sha256
             else:
                 sha256 = (await get_version(session, actor, data)).sha256
-            paths.append(store.path(actor.org_id, sha256))
-    if paths[0] == paths[1] or not all(
-        path.is_file() and path.stat().st_size <= _OVERLAP_SOUGHT_UP_TO for path in paths
-    ):
-        return []
-    return await asyncio.to_thread(report.overlap, *paths)
+            found.append(store.path(actor.org_id, sha256))
+    if any(not p.is_file() or p.stat().st_size > _OVERLAP_SOUGHT_UP_TO for p in found):
+        return None
+    return found
 
 
 async def create(

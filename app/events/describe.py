@@ -6,7 +6,7 @@ from app.events.log import LoggedEvent
 from app.events.types import EventType
 
 _SHOWN = (
-    *("training_loss", "validation_loss", "training_accuracy", "validation_accuracy"),
+    *("score", "training_loss", "validation_loss", "training_accuracy", "validation_accuracy"),
     *("reward", "validation_reward", "reward_margin", "validation_reward_margin"),
 )
 
@@ -39,8 +39,10 @@ def message(event: LoggedEvent) -> str:
             return f"Step {event.step}: {_values(data.get('values', {}))}"
         case EventType.CHECKPOINT:
             return f"Checkpoint saved at step {event.step}."
+        case EventType.SCORE:
+            return _score(event)
         case EventType.MODEL:
-            return f"New model {data['name']}."
+            return _model(data)
         case EventType.RESULT:
             return f"Result file {data['fileId']}."
         case EventType.DEPLOYMENT_STATUS:
@@ -56,6 +58,26 @@ def _status(data: dict[str, Any]) -> str:
     if said := data.get("message"):
         return f"{words}: {said}"
     return str(words)
+
+
+def _score(event: LoggedEvent) -> str:
+    data = event.data
+    if data.get("score") is None:
+        return f"No score at step {event.step}: {data.get('reason') or 'nothing was judged.'}"
+    parts = [f"{g['name']} {g['score']:.4f}" for g in data["graders"] if g["score"] is not None]
+    errors = f"; {data['errors']} could not be judged" if data["errors"] else ""
+    of = f" ({', '.join(parts)})" if len(parts) > 1 else ""
+    return (
+        f"Score at step {event.step}: {data['score']:.4f}{of}, {data['cases']} cases in"
+        f" {data['seconds']:.1f} s{errors}."
+    )
+
+
+def _model(data: dict[str, Any]) -> str:
+    said = f"New model {data['name']}"
+    if data.get("score") is None:
+        return f"{said}."
+    return f"{said}: the checkpoint of step {data['step']} has the best score, {data['score']:.4f}."
 
 
 def _values(values: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ class EventType(StrEnum):
     ATTEMPT_ENDED = "attempt.ended"
     METRICS = "metrics"
     CHECKPOINT = "checkpoint"
+    SCORE = "score"
     MESSAGE = "message"
     MODEL = "model.created"
     RESULT = "result.created"

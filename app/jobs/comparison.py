@@ -80,11 +80,17 @@ async def _settings(session: AsyncSession, actor: Actor, job: Job) -> dict[str, 
             await datasets.get_version(session, actor, job.training_version_id)
         ).sha256,
         "validationData": None,
+        "evaluationData": None,
         "hardware": job.hardware,
     }
     if job.validation_version_id:
         version = await datasets.get_version(session, actor, job.validation_version_id)
         found["validationData"] = version.sha256
+    if job.evaluation_version_id:
+        version = await datasets.get_version(session, actor, job.evaluation_version_id)
+        found["evaluationData"] = version.sha256
+    for name, value in (job.evaluation or {}).items():
+        found[f"evaluation.{name}"] = value
     for name, value in (job.resolved or job.hyperparameters).items():
         found[f"hyperparameters.{name}"] = value
     for name in ("baseSha256", "templateSha256", "device", "dtype", "threads", "luthier"):
@@ -109,6 +115,8 @@ def _results(job: Job, points: Sequence[Point]) -> dict[str, Any]:
         found[f"last.{name}"] = known[-1] if known else None
         if name.endswith("loss"):
             found[f"lowest.{name}"] = min(known, default=None)
+        if name == "score":
+            found["highest.score"] = max(known, default=None)
     return found
 
 

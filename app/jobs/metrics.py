@@ -63,13 +63,18 @@ async def points(
 
 
 def down_sample(found: Sequence[Point], most: int) -> list[Point]:
-    """At most `most` points: the first, the last, the lowest and highest validation loss, of each
-    stretch the lowest and highest training loss, and further validation points evenly."""
+    """At most `most` points: the first, the last, the lowest and highest validation loss and score,
+    of each stretch the lowest and highest training loss, and further scores and validation points
+    evenly."""
     if len(found) <= most:
         return list(found)
     if most < _FEW:
         return [found[i] for i in _evenly(range(len(found)), most)]
     kept = {0, len(found) - 1}
+    scored = _losses(found, "score", range(len(found)))
+    if scored:
+        kept.update((min(scored)[1], max(scored, key=lambda pair: pair[0])[1]))
+        kept.update(_evenly([i for _, i in scored], (most - _FEW) // 4))
     validated = _losses(found, "validation_loss", range(len(found)))
     if validated:
         kept.update((min(validated)[1], max(validated)[1]))

@@ -15,7 +15,7 @@ from app.datasets.tables import DatasetVersion
 from app.events import log
 from app.events.log import NewEvent
 from app.events.types import EventType
-from app.jobs import checkpoints
+from app.jobs import checkpoints, scores
 from app.jobs.repository import JobRepository
 from app.jobs.retention import Retention
 from app.jobs.states import TERMINAL, JobStatus, RequestedAction
@@ -34,6 +34,7 @@ class WorkOrder:
     job: Job
     training: DatasetVersion
     validation: DatasetVersion | None
+    evaluation: DatasetVersion | None
     checkpoint: Checkpoint | None
     labels: list[str]
     repeats: dict[str, Any] | None
@@ -103,14 +104,18 @@ async def begin(session: AsyncSession, claim: Claim) -> WorkOrder | None:
         epoch=claim.epoch,
         latest=await _without_pace(session, job.id),
     )
+
+    async def version(id: str | None) -> DatasetVersion | None:
+        return await session.get_one(DatasetVersion, (job.org_id, id)) if id else None
+
     training = await session.get_one(DatasetVersion, (job.org_id, job.training_version_id))
-    validation = None
-    if job.validation_version_id:
-        validation = await session.get_one(DatasetVersion, (job.org_id, job.validation_version_id))
+    validation = await version(job.validation_version_id)
+    evaluation = await version(job.evaluation_version_id)
     first = await session.get(Job, (job.org_id, job.rerun_of)) if job.rerun_of else None
     repeats = first.manifest if first else None
     start = await session.get(Model, (job.org_id, job.start_id)) if job.start_id else None
-    return WorkOrder(job, training, validation, checkpoint, attempt.labels, repeats, start)
+    labels = attempt.labels
+    return WorkOrder(job, training, validation, evaluation, checkpoint, labels, repeats, start)
 
 
 async def _without_pace(session: AsyncSession, job_id: str) -> dict[str, Any] | None:
@@ -186,7 +191,9 @@ async def add_checkpoint(
     checkpoint.manifest_sha256 = manifest_sha256
     checkpoint.size_bytes = size_bytes
     checkpoint.metrics = metrics
-    checkpoint.score = metrics.get("validation_reward")
+    job = await jobs.get(claim.subject_id)
+    # With graders of its own it is judged by them alone, in a moment.
+    checkpoint.score = None if job.evaluation else metrics.get("validation_reward")
     session.add(checkpoint)
     await session.flush()
     event = NewEvent(
@@ -210,13 +217,22 @@ async def succeed(
     trained_tokens: int,
     result_file_ids: list[str],
     cost: float,
-) -> None:
-    """The model is made: record it and the result files, and end the job."""
+) -> Model:
+    """The model is made: record it and the result files, and end the job.
+
+    Of a job with graders, it is the checkpoint with the best score: not always these weights.
+    """
     job = await JobRepository(session, claim.org_id).get(claim.subject_id, lock=True)
     if job.model_id is not None and job.status == JobStatus.SUCCEEDED:
-        return  # said before; the answer was lost
+        # said before; the answer was lost
+        return await session.get_one(Model, (claim.org_id, job.model_id))
     organization = await session.get_one(Organization, claim.org_id)
-    checkpoint = await JobRepository(session, claim.org_id).checkpoint_at(job.id, step)
+    jobs = JobRepository(session, claim.org_id)
+    checkpoint = await jobs.checkpoint_at(job.id, step)
+    best = await scores.best(session, claim) if job.evaluation else None
+    if best is not None and best.step != step:
+        checkpoint, step, path = best, best.step, best.path
+        manifest_sha256, size_bytes = best.manifest_sha256, best.size_bytes
     model = await models.register(
         session,
         org_id=job.org_id,
@@ -245,12 +261,20 @@ async def succeed(
                 for id in result_file_ids
             ),
             NewEvent(
-                EventType.MODEL, {"modelId": model.id, "name": model.name}, attempt=claim.number
+                EventType.MODEL,
+                {
+                    "modelId": model.id,
+                    "name": model.name,
+                    "step": model.step,
+                    "score": best.score if best else None,
+                },
+                attempt=claim.number,
             ),
         ],
         epoch=claim.epoch,
     )
     await end(session, claim, JobStatus.SUCCEEDED, outcome="succeeded")
+    return model
 
 
 async def end(
@@ -336,6 +360,8 @@ async def prune_checkpoints(session: AsyncSession, claim: Claim, keep: int) -> l
     jobs = JobRepository(session, claim.org_id)
     job = await jobs.get(claim.subject_id)
     rule = Retention.model_validate({"last": keep, **(job.retention or {})})
+    if job.evaluation and not rule.best_by_score:  # it may become the job's model
+        rule = rule.model_copy(update={"best_by_score": 1})
     gone = []
     for checkpoint in rule.superfluous(await jobs.checkpoints(job.id)):
         if not await models.in_use(session, claim.org_id, checkpoint.id):

@@ -33,6 +33,8 @@ async def submission_of(
         method=job.method,
         hyperparameters=settled(job),
         grader=job.grader,
+        evaluation=job.evaluation,
+        evaluation_version_id=job.evaluation_version_id,
         name=name or f"{job.name} again",
         description=job.description,
         suffix=job.suffix,

@@ -20,7 +20,7 @@ from app.datasets.tables import DatasetVersion
 from app.events import log
 from app.events.log import NewEvent
 from app.events.types import EventType
-from app.jobs import integrations, methods, starts
+from app.jobs import evaluation, integrations, methods, starts
 from app.jobs.errors import JobInputInvalid, MetadataTooLarge
 from app.jobs.estimates import Estimate, Size, estimate
 from app.jobs.repository import JobRepository
@@ -47,6 +47,8 @@ class Submission:
     method: str = "supervised"
     hyperparameters: dict[str, Any] = field(default_factory=dict)
     grader: Any = None
+    evaluation: dict[str, Any] | None = None
+    evaluation_version_id: str | None = None
     name: str | None = None
     description: str | None = None
     suffix: str | None = None
@@ -69,6 +71,7 @@ class Checked:
     hyperparameters: Hyperparameters
     training: DatasetVersion
     validation: DatasetVersion | None
+    evaluation: DatasetVersion | None
     labels: list[str]
     estimate: Estimate
     warnings: list[str]
@@ -81,9 +84,10 @@ async def check(
     hourly_cost: float,
     asked: Submission,
     overlapping: Sequence[int] = (),
+    noticed: Sequence[str] = (),
 ) -> Checked:
     """Everything `submit` would refuse, refused without creating anything. `overlapping` are lines
-    of the validation data that are in the training data too."""
+    of the validation data that are in the training data too, `noticed` further warnings."""
     actor.require(Scope.WRITE, Role.ADMIN)
     start = await starts.start_of(session, actor, asked.base_model)
     base_model = base_models.get(start.base_model if start else asked.base_model)
@@ -98,6 +102,11 @@ async def check(
     if asked.validation_version_id is not None:
         validation = await datasets.get_version(session, actor, asked.validation_version_id)
     methods.check_formats(asked.method, training, validation)
+    judged_on = None
+    if asked.evaluation is not None and asked.evaluation_version_id is not None:
+        evaluation.read(asked.evaluation)
+        judged_on = await datasets.get_version(session, actor, asked.evaluation_version_id)
+        evaluation.check_format(judged_on)
     labels = await catalog.labels_for(session, actor, asked.hardware)
     cost = await estimate(
         session, base_model, hyperparameters, Size.of(training), hourly_cost, asked.hardware
@@ -117,8 +126,18 @@ async def check(
         )
     if overlapping:
         warnings.append(_overlap_warning(overlapping))
+    warnings += noticed
     return Checked(
-        asked, base_model, start, hyperparameters, training, validation, labels, cost, warnings
+        asked,
+        base_model,
+        start,
+        hyperparameters,
+        training,
+        validation,
+        judged_on,
+        labels,
+        cost,
+        warnings,
     )
 
 
@@ -148,6 +167,8 @@ async def submit(session: AsyncSession, actor: Actor, checked: Checked) -> Job:
         grader=asked.grader,
         training_version_id=checked.training.id,
         validation_version_id=checked.validation.id if checked.validation else None,
+        evaluation=asked.evaluation,
+        evaluation_version_id=checked.evaluation.id if checked.evaluation else None,
         suffix=asked.suffix,
         seed=asked.seed if asked.seed is not None else secrets.randbelow(2**31),
         labels=asked.metadata,
@@ -177,6 +198,7 @@ async def submit(session: AsyncSession, actor: Actor, checked: Checked) -> Job:
             "seed": job.seed,
             "rerunOf": job.rerun_of,
             "trainingVersion": checked.training.id,
+            "evaluationVersion": checked.evaluation.id if checked.evaluation else None,
             "cases": checked.training.case_count,
             "sha256": checked.training.sha256,
             "snapshot": checked.training.description,

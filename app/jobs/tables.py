@@ -34,6 +34,7 @@ class Job(SQLModel, table=True):
         same_tenant("project_id", "projects"),
         same_tenant("training_version_id", "dataset_versions"),
         same_tenant("validation_version_id", "dataset_versions"),
+        same_tenant("evaluation_version_id", "dataset_versions"),
         one_of("status", JobStatus, "jobs_status"),
         CheckConstraint(
             "requested_action IS NULL OR requested_action IN ('pause', 'resume', 'cancel')",
@@ -67,6 +68,8 @@ class Job(SQLModel, table=True):
     grader: dict[str, Any] | None = json_column(nullable=True)
     training_version_id: str
     validation_version_id: str | None = None
+    evaluation: dict[str, Any] | None = json_column(nullable=True)
+    evaluation_version_id: str | None = None
     suffix: str | None = None
     seed: int = big_integer()
     labels: dict[str, Any] = Field(

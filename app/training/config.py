@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from app.graders.protocol import ModelEndpoint
+from app.training.evaluation import Evaluation
 from app.training.hyperparameters import (
     Auto,
     Count,
@@ -19,6 +20,20 @@ from app.training.hyperparameters import (
 
 Dtype = Literal["float32", "bfloat16"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class EvaluationConfig(Evaluation):
+    """`tenant` is whose graders these are: no two share a sandbox."""
+
+    file: Path
+    sha256: Sha256
+    tenant: str
+    model_endpoint: ModelEndpoint | None = None
+    model_urls: list[str] = Field(default=[], description="Where graders' models may be called.")
+    seconds: float = Field(default=600.0, gt=0, description="What one checkpoint may take.")
+    resumed_is_unscored: bool = Field(
+        default=False, description="The checkpoint resumed from was left before it had its score."
+    )
 
 
 class TrainingConfig(BaseModel):
@@ -42,6 +57,7 @@ class TrainingConfig(BaseModel):
     validation_sha256: Sha256 | None = None
     method: Method
     hyperparameters: Hyperparameters
+    evaluation: EvaluationConfig | None = None
     seed: int = Field(default=42, ge=0, lt=2**32)
     dtype: Auto | Dtype = Field(default="auto", description="Of the frozen weights under LoRA.")
     resume_from: Path | None = None

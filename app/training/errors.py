@@ -7,6 +7,7 @@ FailureCode = Literal[
     "invalid_hyperparameters",
     "invalid_training_file",
     "invalid_validation_file",
+    "invalid_evaluation_file",
     "data_changed",
     "base_model_unavailable",
     "invalid_grader",

@@ -1,14 +1,13 @@
 """Rewards: what graders say of the model's answers, asked in a process of their own."""
 
-import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from app.graders.client import Graders, Options
 from app.graders.errors import GraderInvalid, GradersUnavailable
 from app.graders.protocol import GradeCase
 from app.graders.result import GraderResult
+from app.training.asking import Asker, GivenUp
 from app.training.config import ReinforcementConfig
 from app.training.errors import TrainingFailed, TrainingStopped
 from app.training.report import Reporter
@@ -28,16 +27,12 @@ class Grading:
 
     def __init__(self, config: ReinforcementConfig, reporter: Reporter, stop: StopRequest) -> None:
         self._config, self._reporter, self._stop = config, reporter, stop
-        self._graders = Graders(Options(model_urls=config.model_urls))
-        # The loop runs only while a batch is judged, in this very thread: the graders' process is
-        # to die with it.
-        self._runner = asyncio.Runner()
+        self._asker = Asker(config.model_urls)
         self._bad_batches = 0
         self._warned: set[str] = set()
 
     def close(self) -> None:
-        self._runner.run(self._graders.close())
-        self._runner.close()
+        self._asker.close()
 
     def judge(self, items: Sequence[dict[str, Any]], samples: Sequence[str]) -> list[GraderResult]:
         """The results, in order; one that `failed` is no basis for learning.
@@ -45,12 +40,24 @@ class Grading:
         Raises TrainingFailed for a grader that cannot be used, and TrainingStopped when a stop was
         asked for while it takes long, or is out of reach.
         """
+        config = self._config
         cases = [GradeCase(item=i, sample=s) for i, s in zip(items, samples, strict=True)]
         pause = 1.0
         while True:
             try:
-                results = self._runner.run(self._ask(cases))
+                results = self._asker.ask(
+                    lambda graders: graders.grade(
+                        config.grader,
+                        cases,
+                        tenant=config.tenant,
+                        seconds=BATCH_SECONDS,
+                        endpoint=config.model_endpoint,
+                    ),
+                    self._patience(),
+                )
                 break
+            except GivenUp as given_up:
+                raise TrainingStopped from given_up
             except GraderInvalid as invalid:
                 raise TrainingFailed("invalid_grader", invalid.message, "grader") from invalid
             except GradersUnavailable as trouble:
@@ -62,26 +69,17 @@ class Grading:
         self._look_at_failures(results)
         return results
 
-    async def _ask(self, cases: list[GradeCase]) -> list[GraderResult]:
-        config = self._config
-        asked = asyncio.ensure_future(
-            self._graders.grade(
-                config.grader,
-                cases,
-                tenant=config.tenant,
-                seconds=BATCH_SECONDS,
-                endpoint=config.model_endpoint,
-            )
-        )
-        waited = 0.0
-        while not asked.done() and waited < STOP_GRACE:
-            await asyncio.wait({asked}, timeout=0.5)
-            waited += 0.5 if self._stop.asked else 0.0
-        if not asked.done():
-            asked.cancel()
-            await asyncio.wait({asked})
-            raise TrainingStopped
-        return asked.result()
+    def _patience(self) -> Callable[[], bool]:
+        """True until a stop has been asked for and the batch has taken its grace as well."""
+        until: float | None = None
+
+        def may_go_on() -> bool:
+            nonlocal until
+            if self._stop.asked and until is None:
+                until = time.monotonic() + STOP_GRACE
+            return until is None or time.monotonic() < until
+
+        return may_go_on
 
     def _look_at_failures(self, results: list[GraderResult]) -> None:
         failed = [result for result in results if result.failed]

@@ -77,6 +77,41 @@ class Checkpoint(_Report):
     metrics: Values
 
 
+class GraderScore(_Report):
+    """One grader's mean over the answers; `errors` counts those it could not judge."""
+
+    name: str
+    score: float | None
+    errors: int
+
+
+class ScoredSample(_Report):
+    """One answer, with what each grader gave for it; texts are cut."""
+
+    prompt: str
+    answer: str
+    score: float
+    graders: dict[str, float | None]
+    error: str | None = None
+
+
+class Score(_Report):
+    """A checkpoint was judged on held-out cases; without a score, `reason` says why.
+
+    `samples` are some of the best and of the worst answers, the best first.
+    """
+
+    type: Literal["score"] = "score"
+    step: int
+    score: float | None
+    graders: list[GraderScore] = []
+    cases: int
+    errors: int = 0
+    seconds: float
+    samples: list[ScoredSample] = []
+    reason: str | None = None
+
+
 class Message(_Report):
     type: Literal["message"] = "message"
     level: Literal["info", "warn", "error"]
@@ -130,7 +165,7 @@ class Failed(_Report):
 
 
 Report = Annotated[
-    Started | Metrics | Checkpoint | Message | Finished | Examples | Stopped | Failed,
+    Started | Metrics | Checkpoint | Score | Message | Finished | Examples | Stopped | Failed,
     Field(discriminator="type"),
 ]
 _ADAPTER: TypeAdapter[Report] = TypeAdapter(Report)

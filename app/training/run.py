@@ -40,6 +40,11 @@ class StopRequest:
     def asked(self) -> bool:
         return self._signalled if group.size() == 1 else self._agreed
 
+    @property
+    def heard(self) -> bool:
+        """Whether this very process knows of it: for what it does while the others wait."""
+        return self._signalled or self._agreed
+
     def compare(self) -> None:
         """To be called by all processes at the same points: whether any of them was signalled."""
         self._agreed = group.any_of(self._signalled)
@@ -74,6 +79,7 @@ class Run:
         self.resumed: Manifest | None = None
         self.start: Manifest | None = None
         self.ended_early = False
+        self.unscored = False  # a stop came before the last checkpoint had its score
         self.trained_tokens = 0
         self.latest: Values = {}
         self.last_checkpoint: tuple[int, Path] | None = None
@@ -88,6 +94,8 @@ class Run:
         _check_hash(config.training_file, config.training_sha256, "training_file")
         if config.validation_file and config.validation_sha256:
             _check_hash(config.validation_file, config.validation_sha256, "validation_file")
+        if config.evaluation:
+            _check_hash(config.evaluation.file, config.evaluation.sha256, "evaluation_file")
         base = Path(config.base_model)
         if base.is_dir():
             self.base_sha256 = hash_weights(base)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers.utils import logging as transformers_logging
 
-from app.training import examples, group, hardware, preflight, weights
+from app.training import examples, group, hardware, preflight, scoring, weights
 from app.training.data import Origin
 from app.training.environment import default_threads
 from app.training.errors import FailureCode, TrainingFailed, TrainingOver, TrainingStopped
@@ -98,6 +98,7 @@ def train(run: Run, recipe: Recipe) -> None:
     resolved = preflight.fit(
         run, model_config, resolved, device, dtype, training.longest, longest_validation, processes
     )
+    scorer = scoring.prepare(run, tokenizer, context, device)
     environment = RunEnvironment(
         device=device,
         dtype=dtype,
@@ -110,6 +111,8 @@ def train(run: Run, recipe: Recipe) -> None:
     model = weights.load_model(run, dtype)
     trainer = recipe.build(run, model, tokenizer, training, validation)
     watch(trainer, run, validates=validation is not None)
+    if scorer:
+        trainer.add_callback(scoring.ScoringCallback(run, scorer))
 
     run.reporter.send(
         Started(
@@ -135,7 +138,8 @@ def train(run: Run, recipe: Recipe) -> None:
     except TrainingOver:
         pass
     state = trainer.state
-    if run.stop.asked and state.global_step < state.max_steps and not run.ended_early:
+    over = state.global_step >= state.max_steps or run.ended_early
+    if run.stop.asked and (run.unscored or not over):
         raise TrainingStopped
     trained = trainer.accelerator.unwrap_model(trainer.model)
     trained_for = time.monotonic() - begun

@@ -28,7 +28,7 @@ class Stoppable:
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         try:
-            with _own_randomness(self.args.seed + self.state.global_step):
+            with own_randomness(self.args.seed + self.state.global_step):
                 metrics: dict[str, float] = super().evaluate(*args, **kwargs)  # type: ignore[misc]
         except TrainingStopped:
             if not self.state.global_step:
@@ -50,7 +50,7 @@ class Stoppable:
 
 
 @contextmanager
-def _own_randomness(seed: int) -> Iterator[None]:
+def own_randomness(seed: int) -> Iterator[None]:
     """Random numbers of its own for an evaluation: whether it takes place, or is left for a pause,
     must not change what is trained after it."""
     python, arrays = random.getstate(), numpy.random.get_state()

@@ -21,6 +21,8 @@ def run_manifest(
         "luthier": version("luthier"),
         "trainingSha256": order.training.sha256,
         "validationSha256": order.validation.sha256 if order.validation else None,
+        "evaluation": order.job.evaluation,
+        "evaluationSha256": order.evaluation.sha256 if order.evaluation else None,
         "baseModel": order.job.base_model,
         "baseSha256": said.base_sha256,
         "startSha256": order.start.manifest_sha256 if order.start else None,

@@ -17,7 +17,7 @@ from app.events.log import NewEvent
 from app.events.types import EventType
 from app.files import service as files
 from app.files.store import FileStore
-from app.jobs import examples, progress, results
+from app.jobs import examples, progress, results, scores
 from app.jobs.progress import WorkOrder
 from app.jobs.states import JobStatus, RequestedAction
 from app.training import report
@@ -121,6 +121,22 @@ class JobRecord:
         await self._lease.insist(write)
         self._remove(gone)
 
+    async def score(self, said: report.Score) -> None:
+        """Give the checkpoint its score; another one may be the best from now on."""
+        claim, shop = self._claim, self._shop
+        data, at = said.model_dump(mode="json", exclude={"type", "step"}), clock.now()
+        gone: set[str] = set()
+
+        async def write() -> None:
+            async with shop.database.transaction(claim.org_id) as session:
+                await scores.add(session, claim, said.step, at, data)
+                gone.update(
+                    await progress.prune_checkpoints(session, claim, shop.settings.checkpoints_kept)
+                )
+
+        await self._lease.insist(write)
+        self._remove(gone)
+
     async def succeed(
         self, order: WorkOrder, said: report.Finished, known: report.Examples | None = None
     ) -> None:
@@ -128,7 +144,7 @@ class JobRecord:
         claim, shop = self._claim, self._shop
         explained = await self._explained(order, known) if known else None
 
-        async def write() -> None:
+        async def write() -> str:
             async with shop.database.transaction(claim.org_id) as session:
                 made = {results.FILENAME: await results.metrics_csv(session, claim.subject_id)}
                 if explained is not None:
@@ -143,7 +159,7 @@ class JobRecord:
                     )
                     kept.append(file.id)
                 worked = await progress.seconds_worked(session, claim)
-                await progress.succeed(
+                model = await progress.succeed(
                     session,
                     claim,
                     step=said.step,
@@ -155,8 +171,11 @@ class JobRecord:
                     result_file_ids=kept,
                     cost=round(worked / 3600 * shop.settings.hourly_cost, 4),
                 )
+                return model.path
 
-        await self._lease.insist(write)
+        made_of, last = await self._lease.insist(write), self._relative(said.model_path)
+        if made_of != last:  # an earlier checkpoint was better; the last one has these weights too
+            self._remove([last])
 
     async def _explained(self, order: WorkOrder, known: report.Examples) -> bytes | None:
         store, org_id = self._shop.store, self._claim.org_id
@@ -199,8 +218,8 @@ class JobRecord:
         return NewEvent(type, data, step, self._claim.number, clock.now())
 
     def _remove(self, folders: Iterable[str]) -> None:
-        for path in folders:
-            shutil.rmtree(self._shop.settings.data_dir / path, ignore_errors=True)
+        for folder in folders:
+            shutil.rmtree(self._shop.settings.data_dir / folder, ignore_errors=True)
 
     def _relative(self, path: str) -> str:
         return str(Path(path).resolve().relative_to(self._shop.settings.data_dir.resolve()))

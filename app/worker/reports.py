@@ -44,6 +44,10 @@ async def record(
                     await _flush(job, events, newest)
                     events, newest = [], None
                     await job.checkpoint(said)
+                case report.Score():
+                    await _flush(job, events, newest)
+                    events, newest = [], None
+                    await job.score(said)
                 case _:
                     ending = said
         await _flush(job, events, newest)

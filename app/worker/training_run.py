@@ -71,8 +71,9 @@ class TrainingRun:
             if order.job.status == JobStatus.PENDING:
                 await self._record.reached(JobStatus.VALIDATING)
             await self._check_bytes(order.training)
-            if order.validation:
-                await self._check_bytes(order.validation)
+            for version in (order.validation, order.evaluation):
+                if version:
+                    await self._check_bytes(version)
         config = await self._configure(order)
         if order.job.status == JobStatus.PENDING:
             await self._record.reached(JobStatus.QUEUED)
@@ -153,6 +154,7 @@ class TrainingRun:
                 "validation_sha256": validation.sha256 if validation else None,
                 "method": job.method,
                 **_for_graders(job),
+                "evaluation": self._evaluation(order),
                 "hyperparameters": job.hyperparameters,
                 "seed": job.seed,
                 "resume_from": data_dir / checkpoint.path if checkpoint else None,
@@ -171,6 +173,19 @@ class TrainingRun:
             return min(most, int(order.repeats.get("processes", 1)))
         asked = HYPERPARAMETERS[order.job.method].model_validate(order.job.hyperparameters)
         return processes_for(asked, order.training.case_count, most)
+
+    def _evaluation(self, order: WorkOrder) -> dict[str, Any] | None:
+        job, version, shop = order.job, order.evaluation, self._shop
+        if job.evaluation is None or version is None:
+            return None
+        return {
+            **job.evaluation,
+            "file": shop.store.path(job.org_id, version.sha256).resolve(),
+            "sha256": version.sha256,
+            "tenant": job.org_id,
+            "seconds": shop.settings.scoring_seconds,
+            "resumed_is_unscored": order.checkpoint is not None and order.checkpoint.score is None,
+        }
 
     async def _watch(self) -> None:
         """Pass the owner's wishes down, and end a process that lost its lease or overstays."""

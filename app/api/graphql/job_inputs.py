@@ -8,12 +8,16 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from app.api.graphql.checkpoints import CheckpointRetentionInput
 from app.api.graphql.context import Info
 from app.api.graphql.datasets import examine
+from app.api.graphql.evaluations import EvaluationInput
 from app.api.graphql.job_queries import MetadataPair
 from app.api.graphql.method_inputs import MethodInput
 from app.api.graphql.scalars import BigInt
+from app.core import ids
 from app.core.errors import Invalid
 from app.datasets import service as datasets
+from app.datasets.formats import Format
 from app.datasets.service import Examined, Source
+from app.jobs import evaluation
 from app.jobs.estimates import Estimate
 from app.jobs.methods import FORMATS
 from app.jobs.submission import Submission
@@ -86,6 +90,10 @@ class SubmitJobInput:
     method: MethodInput | None = strawberry.field(
         description="Supervised, all automatic, when left out.", default=None
     )
+    evaluation: EvaluationInput | None = strawberry.field(
+        description="Judge every checkpoint by graders, and let the best one become the model.",
+        default=None,
+    )
     name: str | None = strawberry.field(description="For people, at most 200.", default=None)
     description: str | None = strawberry.field(description="For people.", default=None)
     suffix: str | None = strawberry.field(
@@ -115,7 +123,8 @@ class SubmitJobInput:
     )
 
     async def examined(self, info: Info) -> dict[str, str | Examined | None]:
-        """The training and the validation data: a version's id, or a file found good. Long work."""
+        """The training, validation and held-out data: a version's id, or a file found good. Long
+        work."""
         found: dict[str, str | Examined | None] = {}
         for what, version, file in (
             ("training", self.training_data, self.training_file),
@@ -126,6 +135,11 @@ class SubmitJobInput:
             found[what] = version
             if file is not None:
                 found[what] = await examine(info, Source(file_id=file), FORMATS[self._method])
+        held_out = str(self.evaluation.data) if self.evaluation else None
+        found["evaluation"] = held_out
+        if held_out is not None and ids.prefix_of(held_out) == ids.FILE:
+            source = Source(file_id=held_out)
+            found["evaluation"] = await examine(info, source, Format.REINFORCEMENT)
         if found["training"] is None:
             raise Invalid("Give trainingData or trainingFile.", path=("trainingData",))
         return found
@@ -141,24 +155,36 @@ class SubmitJobInput:
             services.database, services.store, info.context.actor, training, validation
         )
 
+    async def noticed(self, info: Info, data: dict[str, str | Examined | None]) -> list[str]:
+        """What is worth a warning about the held-out cases. Long work."""
+        training, held_out = data["training"], data["evaluation"]
+        if self.evaluation is None or training is None or held_out is None:
+            return []
+        services, asked = info.context.services, self.evaluation.plain()
+        return await evaluation.look(
+            services.database, services.store, info.context.actor, asked, training, held_out
+        )
+
     async def submission(
         self, session: AsyncSession, info: Info, data: dict[str, str | Examined | None]
     ) -> Submission:
         """Turn files into dataset versions, and the rest into plain values."""
-        ids: dict[str, str | None] = {}
+        versions: dict[str, str | None] = {}
         for what, source in data.items():
             if isinstance(source, Examined):
                 version = await datasets.ensure_version(session, info.context.actor, source)
-                ids[what] = version.id
+                versions[what] = version.id
             else:
-                ids[what] = source
+                versions[what] = source
         return Submission(
             base_model=self.base_model,
-            training_version_id=ids["training"] or "",
-            validation_version_id=ids["validation"],
+            training_version_id=versions["training"] or "",
+            validation_version_id=versions["validation"],
             method=self._method,
             hyperparameters=self.method.hyperparameters() if self.method else {},
             grader=self.method.grader if self.method else None,
+            evaluation=self.evaluation.plain() if self.evaluation else None,
+            evaluation_version_id=versions["evaluation"],
             name=self.name,
             description=self.description,
             suffix=self.suffix,

@@ -126,6 +126,7 @@ class JobMutations:
             services, who = info.context.services, info.context.actor
             data = await input.examined(info)
             overlapping = await input.overlapping(info, data)
+            noticed = await input.noticed(info, data)
             async with info.context.transaction() as session:
                 trial = await session.begin_nested()
                 checked = await submission.check(
@@ -135,6 +136,7 @@ class JobMutations:
                     services.settings.hourly_cost,
                     await input.submission(session, info, data),
                     overlapping,
+                    noticed,
                 )
                 job = None if input.dry_run else await submission.submit(session, who, checked)
                 await (trial.rollback() if input.dry_run else trial.commit())

@@ -61,6 +61,10 @@ class JobEventType(Enum):
     ATTEMPT_ENDED = strawberry.enum_value("attempt.ended", description="A worker's try is over.")
     METRICS = strawberry.enum_value("metrics", description="One step's values.")
     CHECKPOINT = strawberry.enum_value("checkpoint", description="Weights were saved.")
+    SCORE = strawberry.enum_value(
+        "score",
+        description="A checkpoint was judged: data has score, graders, errors and samples.",
+    )
     MESSAGE = strawberry.enum_value("message", description="Something to read.")
     MODEL = strawberry.enum_value("model.created", description="The result has a name.")
     RESULT = strawberry.enum_value("result.created", description="A result file was made.")
@@ -130,6 +134,12 @@ class RunManifest:
     )
     processes: int = strawberry.field(
         description="How many shared the work, each on a part of every batch.", default=1
+    )
+    evaluation_sha256: str | None = strawberry.field(
+        description="Of the held-out cases' bytes.", default=None
+    )
+    evaluation: JSON | None = strawberry.field(
+        description="How the checkpoints were judged.", default=None
     )
 
     @staticmethod

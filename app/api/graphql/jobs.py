@@ -15,6 +15,7 @@ from app.api.graphql.catalog import Provider
 from app.api.graphql.checkpoints import Checkpoint, CheckpointRetention
 from app.api.graphql.context import Info, Waiting
 from app.api.graphql.datasets import DatasetVersion, File
+from app.api.graphql.evaluations import JobEvaluation
 from app.api.graphql.job_examples import (
     DataSplit,
     ExampleConnection,
@@ -42,15 +43,7 @@ from app.api.graphql.job_types import (
 from app.api.graphql.metrics import MetricPoint
 from app.api.graphql.models import Deployment, Model
 from app.api.graphql.node import Node
-from app.api.graphql.pagination import (
-    After,
-    Connection,
-    Edge,
-    First,
-    PageInfo,
-    arg,
-    connect,
-)
+from app.api.graphql.pagination import After, Connection, Edge, First, PageInfo, arg, connect
 from app.api.graphql.scalars import JSON, BigInt
 from app.core import clock
 from app.core.errors import Invalid
@@ -250,6 +243,10 @@ class Job(Node):
         found = await info.context.versions.load(self.row.validation_version_id)
         return DatasetVersion.of(found) if found else None
 
+    @strawberry.field(description="How its checkpoints are judged; null when they are not.")
+    def evaluation(self) -> JobEvaluation | None:
+        return JobEvaluation.of(self.row)
+
     @strawberry.field(description="Files it produced, such as its metrics as CSV.")
     async def result_files(self, info: Info) -> list[File]:
         if not self.row.result_file_ids:
@@ -338,6 +335,7 @@ _LOOKED_AT = {
     "trainedTokens": ("trained_tokens",),
     "trainingData": ("training_version_id",),
     "validationData": ("validation_version_id",),
+    "evaluation": ("evaluation", "evaluation_version_id"),
     "resultFiles": ("result_file_ids",),
     "startsFrom": ("start_id",),
     "model": ("model_id",),

@@ -7,6 +7,7 @@ import strawberry
 
 from app.api.graphql.scalars import JSON, BigInt
 from app.jobs.metrics import Point
+from app.jobs.scores import PART
 
 _NAMED = (
     "training_loss",
@@ -32,6 +33,7 @@ _NAMED = (
     "completion_length",
     "completion_clipped_fraction",
     "grader_error_fraction",
+    "score",
 )
 _GRADER, _VALIDATION = "grader/", "validation_grader/"  # before a grader's name
 
@@ -41,6 +43,12 @@ class GraderReward:
     name: str = strawberry.field(description="Its name in the multi grader.")
     reward: float | None = strawberry.field(description="On this step's samples.")
     validation_reward: float | None = strawberry.field(description="On validation data.")
+
+
+@strawberry.type(description="What one of the job's graders gave a checkpoint.")
+class GraderMean:
+    name: str = strawberry.field(description="Its name.")
+    score: float | None = strawberry.field(description="The mean over the held-out cases.")
 
 
 @strawberry.type(
@@ -114,6 +122,13 @@ class MetricPoint:
     grader_rewards: list[GraderReward] = strawberry.field(
         description="reinforcement: each grader of a multi grader; empty otherwise."
     )
+    score: float | None = strawberry.field(
+        description="The checkpoint's score on the held-out cases; where the job names graders. It "
+        "comes after the step's other values, in a point that repeats them."
+    )
+    grader_scores: list[GraderMean] = strawberry.field(
+        description="What the score is made of; empty where there is none."
+    )
     trained_tokens: BigInt | None = strawberry.field(description="Tokens seen so far.")
     other: JSON = strawberry.field(description="Further values by name.")
     non_finite: list[str] = strawberry.field(description="Values that were NaN or infinite.")
@@ -125,6 +140,8 @@ class MetricPoint:
         named = {name: _float(values.pop(name, None)) for name in _NAMED}
         tokens = values.pop("trained_tokens", None)
         graders = _graders(values)
+        parts = [name for name in values if name.startswith(PART)]
+        scores = [GraderMean(name=n.removeprefix(PART), score=_float(values.pop(n))) for n in parts]
         other: Any = values
         return MetricPoint(
             job_id=strawberry.ID(point.job_id),
@@ -133,6 +150,7 @@ class MetricPoint:
             epoch=point.epoch,
             trained_tokens=None if tokens is None else BigInt(int(tokens)),
             grader_rewards=graders,
+            grader_scores=scores,
             other=other,
             non_finite=point.non_finite,
             timestamp=point.at,

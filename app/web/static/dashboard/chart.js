@@ -3,10 +3,10 @@ import { h, keyed, put, set, svg } from './dom.js';
 import * as format from './format.js';
 import { logTicks, smooth, ticks } from './points.js';
 
-const MARGIN = { top: 12, right: 14, bottom: 34, left: 52 };
+export const MARGIN = { top: 12, right: 14, bottom: 34, left: 52 };
 const FEW_DOTS = 80;
 
-const path = (spots) => spots.map(([x, y], n) => `${n ? 'L' : 'M'}${x.toFixed(1)} ${y.toFixed(1)}`).join('');
+export const path = (spots) => spots.map(([x, y], n) => `${n ? 'L' : 'M'}${x.toFixed(1)} ${y.toFixed(1)}`).join('');
 
 export class LossChart {
   #points; #checkpoints = []; #log = false; #shown = null; #frame = null; #size = [0, 0];
@@ -230,5 +230,5 @@ export class LossChart {
   }
 }
 
-const tickText = (value) => (value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e5)
+export const tickText = (value) => (value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e5)
   ? value.toExponential(0) : String(Number(value.toPrecision(4))));

@@ -37,14 +37,15 @@ export const JOB = `query Job($id: ID!) {
     trainedTokens cost
     trainingData { ${DATASET} }
     validationData { ${DATASET} }
-    checkpoints(first: 30) { nodes { id step attempt sizeBytes createdAt metrics { trainingLoss validationLoss } } }
+    evaluation { graders { name } data { ${DATASET} } }
+    checkpoints(first: 30) { nodes { id step attempt score sizeBytes createdAt metrics { trainingLoss validationLoss } } }
     attempts { number fromStep outcome createdAt startedAt finishedAt }
     resultFiles { id filename sizeBytes }
     model { id name kind sizeBytes deployments { ${DEPLOYMENT} } }
   }
 } ${JOB_ROW}`;
 
-const POINT = 'step attempt epoch trainingLoss validationLoss learningRate nonFinite';
+const POINT = 'step attempt epoch trainingLoss validationLoss score learningRate nonFinite';
 
 export const METRICS = `query Metrics($id: ID!, $maxPoints: Int!) {
   job(id: $id) { metrics(maxPoints: $maxPoints) { ${POINT} } }
@@ -67,7 +68,7 @@ const EVENT = 'id cursor type level message at attempt step data';
 
 // Everything but the metric points, which the chart shows.
 export const EVENT_TYPES = [
-  'STATUS', 'REQUESTED', 'DELETED', 'ATTEMPT_STARTED', 'ATTEMPT_ENDED', 'CHECKPOINT', 'MESSAGE',
+  'STATUS', 'REQUESTED', 'DELETED', 'ATTEMPT_STARTED', 'ATTEMPT_ENDED', 'CHECKPOINT', 'SCORE', 'MESSAGE',
   'MODEL', 'RESULT',
 ];
 

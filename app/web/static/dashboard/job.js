@@ -10,6 +10,7 @@ import { Examples } from './examples.js';
 import { EventLog } from './log.js';
 import { course, given } from './panels.js';
 import { Points } from './points.js';
+import { ScoreChart } from './score.js';
 import { isOver } from './store.js';
 
 const FIRST_POINTS = 500;
@@ -26,6 +27,7 @@ export class JobPage {
     this.job = null;
     this.points = new Points();
     this.chart = new LossChart(this.points);
+    this.score = new ScoreChart(this.points);
     this.log = new EventLog();
     this.actions = new Actions(session, viewer, () => this.refresh());
     this.deploy = new Deploy(session, viewer);
@@ -43,6 +45,7 @@ export class JobPage {
     this.#timers.forEach(clearTimeout);
     for (const feed of this.#feeds) feed.stop();
     this.chart.close();
+    this.score.close();
     this.deploy.close();
   }
 
@@ -67,7 +70,7 @@ export class JobPage {
       this.error, this.waiting,
       h('div', { class: 'card progress-card' },
         h('span', { class: 'progress' }, this.bar, this.done), this.figures),
-      this.deploy.element, this.chart.element,
+      this.deploy.element, this.chart.element, this.score.element,
       h('div', { class: 'lower' },
         h('div', { class: 'panels' }, this.log.element, this.examples.element, this.course), this.given));
     this.element = h('article', { class: 'detail', 'aria-label': 'Job' },
@@ -87,7 +90,7 @@ export class JobPage {
       this.points.add(job.metrics);
       this.#measured = true;
       this.#draw();
-      this.chart.changed();
+      this.#redraw();
       this.#follow(positions.job.cursor);
     } catch (error) {
       if (this.#closed) return;
@@ -130,14 +133,19 @@ export class JobPage {
     this.log.add([event]);
     if (event.type === 'ATTEMPT_STARTED' && event.data.fromStep === 0) {
       this.points.forgetBefore(event.attempt);
-      this.chart.changed();
+      this.#redraw();
     }
     if (event.type !== 'MESSAGE') this.refresh();
   }
 
+  #redraw() {
+    this.chart.changed();
+    this.score.changed();
+  }
+
   #measure(points) {
     this.points.add(points);
-    this.chart.changed();
+    this.#redraw();
     if (this.points.size > MOST_POINTS) this.thin();
   }
 

@@ -44,15 +44,19 @@ function version(title, data) {
 
 const data = (job) => panel('Data', ...version('Training', job.trainingData),
   ...(job.validationData ? version('Validation', job.validationData)
-    : [h('p', { class: 'hint' }, 'No validation data: only the training loss is measured.')]));
+    : [h('p', { class: 'hint' }, 'No validation data: only the training loss is measured.')]),
+  ...(job.evaluation ? version('Held out for graders', job.evaluation.data) : []));
 
 function checkpoints(job) {
   const { nodes } = job.checkpoints;
-  return panel('Checkpoints', nodes.length ? table(['Step', 'Training', 'Validation', 'Size', 'Saved'],
-    nodes.map((one) => [
-      format.count(one.step), format.loss(one.metrics.trainingLoss),
-      format.loss(one.metrics.validationLoss), format.bytes(one.sizeBytes), format.clock(one.createdAt),
-    ])) : h('p', { class: 'hint' }, 'None yet.'));
+  if (!nodes.length) return panel('Checkpoints', h('p', { class: 'hint' }, 'None yet.'));
+  const scored = job.evaluation || nodes.some((one) => one.score !== null);
+  const head = ['Step', 'Training', 'Validation', ...(scored ? ['Score'] : []), 'Size', 'Saved'];
+  return panel('Checkpoints', table(head, nodes.map((one) => [
+    format.count(one.step), format.loss(one.metrics.trainingLoss),
+    format.loss(one.metrics.validationLoss), ...(scored ? [format.loss(one.score)] : []),
+    format.bytes(one.sizeBytes), format.clock(one.createdAt),
+  ])));
 }
 
 function attempts(job) {
