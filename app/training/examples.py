@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 MOST_LINES = 2_000
 """Of each file; of longer ones a random sample."""
-_SHARE, _LEAST, _MOST = 0.1, 5.0, 600.0
+_SHARE, _LEAST, _MOST = 0.03, 5.0, 600.0
 
 
 def allowance(trained_for: float) -> float:
-    """Seconds that may be spent after training for so many: a tenth, within bounds."""
+    """Seconds that may be spent after training for so many: 3 %, within bounds."""
     return min(max(_SHARE * trained_for, _LEAST), _MOST)
 
 

@@ -117,7 +117,7 @@ class ExampleConnection(Connection[Example]):
 
     @strawberry.field(
         description="Whether only a random sample was measured: of 2000 cases a file, or of what "
-        "fits a tenth of the training time."
+        "fits 3 % of the training time."
     )
     def sampled(self) -> bool:
         return 0 < self._page.measured < self._page.cases
