@@ -55,6 +55,7 @@ async def pair(owner: Api) -> list[dict[str, Any]]:
     return [part for part in parts if LABEL in part["labels"]]
 
 
+@pytest.mark.soak
 async def test_two_processes_train_as_one_and_labels_are_kept(owner: Api, stack: Stack) -> None:
     alone = await submit(owner)
     await step_reached(owner, alone, 0)  # the worker without the label has taken it

@@ -33,6 +33,7 @@ def earlier(start: Start, chats: Path) -> Finished:
     return start("earlier", hyperparameters=SHORT).end().finished
 
 
+@pytest.mark.soak
 def test_preferences_on_top_of_an_adapter_compare_with_it_and_go_on_exactly(
     start: Start, earlier: Finished, tmp_path: Path
 ) -> None:

@@ -14,6 +14,7 @@ from tests.training.training_helpers import ROOT, run_module
 pytestmark = [pytest.mark.train, pytest.mark.timeout(300)]
 
 
+@pytest.mark.soak
 def test_two_processes_convert_it_once(tmp_path: Path) -> None:
     if reason := unavailable_reason():
         if os.environ.get("CI") == "true":

@@ -82,6 +82,7 @@ def plain(found: list[Score]) -> list[dict[str, Any]]:
     return [one.model_dump(exclude={"seconds"}) for one in found]
 
 
+@pytest.mark.soak
 def test_scores_change_no_digit_of_the_training_and_survive_a_pause(
     start: Start, chats: Path, held_out: dict[str, Any]
 ) -> None:
