@@ -96,6 +96,7 @@ class Worker:
             await asyncio.gather(*(task for _, task in self._runs.values()))
         finally:
             reporter.cancel()
+            await asyncio.gather(reporter, return_exceptions=True)
             await self._leave()
 
     async def _claim_all(self) -> None:

@@ -39,6 +39,13 @@ def _input(path: str, kind: str, **more: Any) -> Case:
     return Case(f"Mutation.{path}", kind, {"input": more})
 
 
+GRADER = {
+    "type": "string_check",
+    "name": "same",
+    "input": "{{ sample.output_text }}",
+    "reference": "yes",
+    "operation": "eq",
+}
 KINDS = ["job", "model", "deployment", "dataset", "version", "file", "checkpoint"]
 KINDS += ["key", "member", "project", "org"]
 
@@ -67,6 +74,13 @@ MUTATIONS = [
         "submitJob.input.validationData", "second_version", baseModel=BASE, trainingData="$version"
     ),
     _input("submitJob.input.validationFile", "file", baseModel=BASE, trainingData="$version"),
+    _input(
+        "submitJob.input.evaluation.data",
+        "version",
+        baseModel=BASE,
+        trainingData="$second_version",
+        evaluation={"graders": [{"name": "same", "grader": GRADER}]},
+    ),
     _input("pauseJob.input.id", "job"),
     _input("resumeJob.input.id", "job"),
     _input("cancelJob.input.id", "job"),
