@@ -36,7 +36,7 @@ up: install
 	$(RUN)/luthier up
 
 test: install
-	$(RUN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
+	$(RUN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 soak: install
 	$(RUN)/python -m pytest -q -m soak -s tests

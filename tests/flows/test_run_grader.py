@@ -191,6 +191,7 @@ async def test_a_worker_that_dies_leaves_its_run_to_another(place: Stack, client
     assert (await asked)["reward"] == 0.5
 
 
+@pytest.mark.soak
 async def test_without_a_worker_it_says_so(place: Stack, client: Api) -> None:
     place.stop_worker()
     try:

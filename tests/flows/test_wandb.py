@@ -15,7 +15,7 @@ pytest.importorskip("wandb", reason="needs the wandb extra")
 
 from tests.worker.wandb_files import exit_code, history, run_of, tracking_processes
 
-pytestmark = [pytest.mark.train, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.train, pytest.mark.soak, pytest.mark.timeout(240)]
 
 EVENTS = """query ($j: ID!) { job(id: $j) { metrics(maxPoints: 5000) { step trainingLoss }
   events(first: 200, level: WARN) { nodes { message } } } }"""

@@ -60,7 +60,9 @@ def listeners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[socket.
         yield [tcp, unix, abstract]
 
 
-@pytest.fixture(scope="module", params=["bubblewrap", "landlock"])
+@pytest.fixture(
+    scope="module", params=["bubblewrap", pytest.param("landlock", marks=pytest.mark.soak)]
+)
 async def campaign(
     request: pytest.FixtureRequest,
     listeners: list[socket.socket],
