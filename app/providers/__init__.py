@@ -1,0 +1,1 @@
+"""Adapters: each speaks the wire format of one place where models are tuned. No database here."""

@@ -1,0 +1,240 @@
+"""What all simulators share: their clock, their cheats, their socket."""
+
+import asyncio
+import contextlib
+import dataclasses
+import hashlib
+import logging
+import random
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import orjson
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.simulators.runs import OVER, Plan, Run
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Cheats:
+    """What goes wrong. Set them in a test, or with `PUT /_cheats` and JSON of some of them."""
+
+    down: bool = False
+    """Every connection breaks before an answer."""
+    hang: float = 0.0
+    """Seconds before each answer."""
+    throttle: int = 0
+    """So many of the next requests are answered with 429 …"""
+    retry_after: float | None = None
+    """… that says so many seconds."""
+    errors: int = 0
+    """So many of the next requests are answered with 500."""
+    lose_answers: int = 0
+    """So many of the next creates are carried out, and then the connection breaks."""
+    word: str | None = None
+    """The status that every live job shows: a word that nobody has heard before."""
+    vanished: list[str] = field(default_factory=list)
+    """Jobs that nobody has ever heard of."""
+    expired_models: list[str] = field(default_factory=list)
+    """Models that are listed no more, and do not answer."""
+    skew: float = 0.0
+    """Seconds that its clock is ahead."""
+    drop_webhooks: float = 0.0
+    """The share of webhooks that are never sent …"""
+    repeat_webhooks: float = 0.0
+    """… of those sent three times …"""
+    forge_webhooks: float = 0.0
+    """… and of those that come with a forged one beside them."""
+    late_webhooks: float = 0.0
+    """They are sent at random within so many seconds, so that their order is lost."""
+
+
+class Simulator:
+    """One provider. `runs` are its jobs by id; `creates` counts how many it was asked to make."""
+
+    name: ClassVar[str]
+    creating: ClassVar[tuple[str, ...]] = ()
+    """Ends of the paths whose POST creates a job."""
+
+    def __init__(self, plan: Plan | None = None, seed: int = 0) -> None:
+        self.plan, self.seed = plan or Plan(), seed
+        self.cheats = Cheats()
+        self.chance = random.Random(seed)  # noqa: S311 - reproducible cheating
+        self.runs: dict[str, Run] = {}
+        self.creates = 0
+        self.requests: list[str] = []
+        self._moved = 0.0
+        self._count = 0
+
+    # For each provider to fill
+
+    def routes(self) -> list[Route]:
+        raise NotImplementedError
+
+    def refusal(self, status: int, code: str, message: str, param: str | None = None) -> Response:
+        """An error in the provider's form."""
+        raise NotImplementedError
+
+    async def background(self) -> None:
+        """What it does by itself, such as sending webhooks."""
+
+    # Shared
+
+    def now(self) -> float:
+        return time.time() + self._moved + self.cheats.skew
+
+    def move(self, seconds: float) -> None:
+        """Let time pass."""
+        self._moved += seconds
+
+    def id(self, prefix: str) -> str:
+        """A new one; the same for the same seed and history."""
+        self._count += 1
+        made = hashlib.sha256(f"{self.seed}-{prefix}-{self._count}".encode()).hexdigest()
+        return prefix + made[:24]
+
+    def run_of(self, id: str) -> Run | None:
+        """The job, as it stands now."""
+        run = None if id in self.cheats.vanished else self.runs.get(id)
+        if run is not None:
+            run.advance(self.now())
+        return run
+
+    def newest(self) -> list[Run]:
+        """All jobs, the newest first, as they stand now."""
+        found = [run for id in self.runs if (run := self.run_of(id))]
+        return sorted(found, key=lambda run: -run.created_at)
+
+    def word(self, run: Run, usual: str) -> str:
+        """The status it shows."""
+        cheated = self.cheats.word
+        return cheated if cheated and run.phase not in OVER else usual
+
+    def app(self) -> ASGIApp:
+        @asynccontextmanager
+        async def lifespan(_: Starlette) -> AsyncIterator[None]:
+            task = asyncio.create_task(self.background(), name=f"simulated-{self.name}")
+            yield
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        routes = [Route("/_cheats", self._cheats, methods=["GET", "PUT"]), *self.routes()]
+        return _Misbehaving(self, Starlette(routes=routes, lifespan=lifespan))
+
+    @asynccontextmanager
+    async def served(self, port: int = 0) -> AsyncIterator[str]:
+        """Serve it on loopback; its URL."""
+        listener = socket.socket(proto=socket.IPPROTO_TCP)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        # It breaks connections on purpose: the server's complaints about that are no news.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        config = uvicorn.Config(self.app(), log_config=None, access_log=False, lifespan="on")
+        server = uvicorn.Server(config)
+        server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        while not server.started:  # noqa: ASYNC110 - uvicorn tells it in no other way
+            await asyncio.sleep(0.01)
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            server.force_exit = True
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _cheats(self, request: Request) -> Response:
+        if request.method == "PUT":
+            known = {one.name for one in dataclasses.fields(Cheats)}
+            for name, value in orjson.loads(await request.body()).items():
+                if name not in known:
+                    return json_response({"error": f"Known are {sorted(known)}."}, 400)
+                setattr(self.cheats, name, value)
+        return json_response(dataclasses.asdict(self.cheats))
+
+
+class _Misbehaving:
+    """Before the provider's own code gets to see a request."""
+
+    def __init__(self, simulator: Simulator, app: ASGIApp) -> None:
+        self._simulator, self._app = simulator, app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] == "/_cheats":
+            await self._app(scope, receive, send)
+            return
+        sim, cheats = self._simulator, self._simulator.cheats
+        asked = f"{scope['method']} {scope['path']}"
+        sim.requests.append(asked)
+        if cheats.down:
+            await _break_off(send)
+            return
+        if cheats.hang:
+            await asyncio.sleep(cheats.hang)
+        if cheats.throttle > 0:
+            cheats.throttle -= 1
+            refusal = sim.refusal(429, "rate_limit_exceeded", "Too many requests.")
+            if cheats.retry_after is not None:
+                refusal.headers["retry-after"] = str(cheats.retry_after)
+            await refusal(scope, receive, send)
+            return
+        if cheats.errors > 0:
+            cheats.errors -= 1
+            await sim.refusal(500, "server_error", "Something broke.")(scope, receive, send)
+            return
+        creates = scope["method"] == "POST" and scope["path"].endswith(sim.creating)
+        if not (creates and sim.creating):
+            await self._app(scope, receive, send)
+            return
+        sim.creates += 1
+        if cheats.lose_answers > 0:
+            cheats.lose_answers -= 1
+            await self._app(scope, receive, _unheard)
+            await _break_off(send)
+            return
+        await self._app(scope, receive, send)
+
+
+async def _unheard(message: Any) -> None:
+    pass
+
+
+async def _break_off(send: Send) -> None:
+    """The server closes a connection whose answer is shorter than announced."""
+    headers = [(b"content-length", b"1000"), (b"content-type", b"application/json")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def json_response(value: Any, status: int = 200, **headers: str) -> Response:
+    return Response(orjson.dumps(value), status, headers, media_type="application/json")
+
+
+def count_tokens(lines: list[dict[str, Any]]) -> int:
+    """Roughly as a tokenizer would: a token for four characters."""
+    return sum(len(orjson.dumps(line)) // 4 for line in lines)
+
+
+def read_lines(content: bytes) -> tuple[list[dict[str, Any]], str | None]:
+    """The lines of a JSONL file, and what is wrong with it."""
+    found: list[dict[str, Any]] = []
+    for number, line in enumerate(content.decode("utf-8-sig", "replace").splitlines(), 1):
+        try:
+            value = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            return found, f"Line {number} is not valid JSON."
+        if not isinstance(value, dict):
+            return found, f"Line {number} is not an object."
+        found.append(value)
+    return found, None if found else "The file is empty."
