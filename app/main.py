@@ -20,16 +20,19 @@ from app.api.graphql.context import Services
 from app.api.graphql.view import GraphQLDoor
 from app.api.limits import Limits
 from app.api.rest.routes import RestDoor
+from app.api.webhooks.routes import WebhookDoor
 from app.catalog.base_models import BaseModels
 from app.catalog.tokens import Tokenizers
 from app.core.database import CONNECTION_ERRORS, Database
 from app.core.egress import Egress
-from app.core.secrets import api_key_pepper, master_key
+from app.core.secrets import api_key_pepper, master_key, master_keys
 from app.core.settings import Settings
+from app.core.vault import Vault
 from app.events.doorbell import Doorbell
 from app.events.stream import Streams
 from app.files import service as files
 from app.files.store import FolderStore
+from app.providers.registry import Providers
 from app.web import routes as web
 
 log = logging.getLogger(__name__)
@@ -52,9 +55,12 @@ def create_app(settings: Settings, database_url: str) -> Starlette:
         tokenizers=Tokenizers(base_models),
         pepper=api_key_pepper(settings),
         master_key=master_key(settings),
+        vault=Vault(master_keys(settings)),
+        providers=Providers(settings.provider_origins),
         limits=Limits(settings),
     )
     egress = Egress()
+    webhooks = WebhookDoor(services)
     graphql = GraphQLDoor(services)
 
     @asynccontextmanager
@@ -67,7 +73,9 @@ def create_app(settings: Settings, database_url: str) -> Starlette:
         graphql.stop()
         await services.streams.stop()
         await doorbell.stop()
+        await webhooks.stop()
         await egress.close()
+        await services.providers.close()
         await database.close()
 
     async def ready(_: Request) -> Response:
@@ -85,6 +93,7 @@ def create_app(settings: Settings, database_url: str) -> Starlette:
             Route("/graphql", graphql, methods=None),
             WebSocketRoute("/graphql", graphql),
             *RestDoor(services, egress).routes(),
+            *webhooks.routes(),
             Route("/healthz", _healthy),
             Route("/readyz", ready),
             *web.routes(),

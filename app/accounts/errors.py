@@ -39,3 +39,7 @@ class ScopeTooWide(Invalid):
 
 class LastOwner(Conflict):
     code = "LAST_OWNER"
+
+
+class CredentialNotFound(NotFound):
+    code = "CREDENTIAL_NOT_FOUND"

@@ -1,13 +1,13 @@
 """Tenants, their members and keys, the audit log, and answers kept for idempotency keys."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Index
+from sqlalchemy import Index, text
 from sqlmodel import Field, SQLModel
 
 from app.core.actor import Role
-from app.core.columns import json_column, one_of, same_tenant, text_array
+from app.core.columns import big_integer, json_column, one_of, same_tenant, text_array
 
 
 class Installation(SQLModel, table=True):
@@ -99,3 +99,60 @@ class IdempotencyRow(SQLModel, table=True):
     input_hash: str
     object_id: str
     created_at: datetime
+
+
+class ProviderCredential(SQLModel, table=True):
+    """A project's access to a provider. `secrets` and `webhook_secrets` are sealed by the vault;
+    `id` is also the unguessable end of the URL that takes the provider's webhooks."""
+
+    __tablename__ = "provider_credentials"
+    __table_args__ = (
+        same_tenant("project_id", "projects"),
+        one_of(
+            "status",
+            ("unchecked", "ok", "denied", "unreachable"),
+            "provider_credentials_status",
+        ),
+        Index(
+            "provider_credentials_one",
+            "org_id",
+            "project_id",
+            "provider",
+            unique=True,
+            postgresql_where=text("removed_at IS NULL"),
+        ),
+        Index("provider_credentials_by_id", "id", unique=True),
+    )
+
+    org_id: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    project_id: str
+    provider: str
+    settings: dict[str, Any] = json_column()
+    secrets: bytes
+    hint: str
+    webhook_secrets: bytes | None = None
+    key_version: str
+    status: str
+    trouble: str | None = None
+    refused_webhooks: int = big_integer()
+    checked_at: datetime | None = None
+    created_at: datetime
+    updated_at: datetime
+    removed_at: datetime | None = None
+
+
+class ProviderModel(SQLModel, table=True):
+    """A model that a provider lists, as last seen. `told_days` is how near its end was when that
+    was last announced."""
+
+    __tablename__ = "provider_models"
+    __table_args__ = (same_tenant("credential_id", "provider_credentials"),)
+
+    org_id: str = Field(primary_key=True)
+    credential_id: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    ends: date | None = None
+    told_days: int | None = None
+    seen_at: datetime
+    gone_at: datetime | None = None

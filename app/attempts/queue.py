@@ -18,10 +18,18 @@ _RENEW = text(
     " RETURNING id"
 )
 _GIVE_BACK = text(
-    "UPDATE attempts SET worker_id = NULL, lease_until = NULL, due_at = :due_at"
+    "UPDATE attempts SET worker_id = NULL, lease_until = NULL,"
+    " due_at = CASE WHEN nudged IS NULL THEN :due_at ELSE :now END"
     " WHERE id = :id AND epoch = :epoch AND worker_id IS NOT NULL AND finished_at IS NULL"
     " RETURNING id"
 )
+# One that is nudged already is not touched again, so that a storm of news waits for nobody's lock.
+_NUDGE = text(
+    "UPDATE attempts SET nudged = :why, due_at = least(due_at, :now)"
+    " WHERE org_id = :org AND subject_id = ANY(:subjects) AND finished_at IS NULL"
+    " AND nudged IS NULL"
+)
+LOCAL, PROVIDER = "local", "provider"
 
 
 @dataclass(frozen=True)
@@ -147,8 +155,18 @@ def finish(attempt: Attempt, outcome: str, at: datetime | None = None) -> None:
 
 
 async def give_back(session: AsyncSession, claim: Claim, due_at: datetime) -> bool:
-    """Put the attempt back into the queue without ending it. False: it is no longer ours."""
+    """Put the attempt back into the queue without ending it: due then, or at once when something
+    came in the meantime. False: it is no longer ours."""
     rows = await (await session.connection()).execute(
-        _GIVE_BACK, {"id": claim.id, "epoch": claim.epoch, "due_at": due_at}
+        _GIVE_BACK,
+        {"id": claim.id, "epoch": claim.epoch, "due_at": due_at, "now": clock.now()},
     )
     return rows.first() is not None
+
+
+async def nudge(session: AsyncSession, org_id: str, subjects: Sequence[str], why: str) -> None:
+    """Something came that makes these attempts due, whoever holds them now."""
+    await (await session.connection()).execute(
+        _NUDGE, {"org": org_id, "subjects": list(subjects), "why": why, "now": clock.now()}
+    )
+    session.info.setdefault("rings", set()).update(subjects)

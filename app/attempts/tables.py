@@ -12,7 +12,9 @@ class Attempt(SQLModel, table=True):
     """One start of a job's or a deployment's work. `subject_id` is also the stream it writes to.
 
     Claimable when `due_at` has come, it is not finished and no lease lives, whatever the subject's
-    status. At most one attempt of a subject is unfinished.
+    status. At most one attempt of a subject is unfinished. `labels` are what its worker must carry:
+    `local` among them for work on our machines, `provider` for work at a provider. `nudged` says
+    what came in the meantime that makes it due at once.
     """
 
     __tablename__ = "attempts"
@@ -42,3 +44,4 @@ class Attempt(SQLModel, table=True):
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    nudged: str | None = None

@@ -3,6 +3,7 @@
 import json
 import struct
 from dataclasses import dataclass
+from datetime import date
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ METHODS = ("supervised", "dpo", "reinforcement")  # what our own training takes
 @dataclass(frozen=True)
 class BaseModel:
     """`location` is a folder, or a hub name. `parameter_count` and `max_sequence_length` are None
-    for hub models, whose files are not here before their first job."""
+    for hub models, whose files are not here before their first job. `ends` is when its provider
+    shuts it down, if known."""
 
     name: str
     provider: str
@@ -29,6 +31,7 @@ class BaseModel:
     max_sequence_length: int | None
     methods: tuple[str, ...] = METHODS
     tasks: tuple[str, ...] = ("text-generation",)
+    ends: date | None = None
 
     @property
     def id(self) -> str:

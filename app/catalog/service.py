@@ -9,6 +9,8 @@ from sqlalchemy import text
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.accounts import credentials, radar
+from app.accounts.tables import ProviderModel
 from app.catalog.errors import HardwareUnknown
 from app.catalog.tables import Worker
 from app.core import clock
@@ -87,6 +89,17 @@ async def hardware(session: AsyncSession, actor: Actor) -> list[Hardware]:
         for worker in await live_workers(session)
         for part in worker.hardware["parts"]
     ]
+
+
+async def seen_at_providers(
+    session: AsyncSession, actor: Actor
+) -> dict[tuple[str, str], ProviderModel]:
+    """What the radar knows of the models of the project's providers, by provider and name."""
+    return {
+        (row.provider, model.name): model
+        for row in await credentials.credentials(session, actor)
+        for model in await radar.known(session, actor.org_id, row.id)
+    }
 
 
 async def labels_for(session: AsyncSession, actor: Actor, wanted: str | None) -> list[str]:

@@ -20,6 +20,7 @@ MODEL = "model"
 DEPLOYMENT = "dep"
 GRADER_RUN = "grun"
 WORKER = "worker"
+CREDENTIAL = "cred"
 
 _LENGTH = 21  # 48 bits of milliseconds and 74 random bits in base 62
 

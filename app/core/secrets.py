@@ -32,6 +32,16 @@ def master_key(settings: Settings) -> bytes:
     return newest.partition(":")[2].encode()
 
 
+def master_keys(settings: Settings) -> dict[str, bytes]:
+    """Every master key by its version, the newest first: what `Vault` takes."""
+    if settings.master_keys is None:
+        return {"file": _from_file(settings.data_dir / "master-key")}
+    listed = settings.master_keys.get_secret_value().split(",")
+    return {
+        version.strip(): key.encode() for version, _, key in (one.partition(":") for one in listed)
+    }
+
+
 def serving_token(key: bytes, endpoint: str) -> str:
     """The bearer token of the server process at `endpoint`: known to who holds the master key."""
     return hmac.digest(key, f"serving {endpoint}".encode(), "sha256").hex()

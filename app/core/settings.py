@@ -100,6 +100,18 @@ class Settings(BaseSettings):
         False, description="Whether base models may be loaded from a model hub by name."
     )
 
+    provider_origins: list[str] = Field(
+        [],
+        description="Origins (`https://gateway.example:8443`) besides the providers' own that "
+        "their credentials may be sent to: an own gateway, or simulators.",
+    )
+    provider_poll_seconds: float = Field(
+        10,
+        description="How soon a provider is asked again about a job that has just been submitted; "
+        "one that has run for long is asked six times less often.",
+        gt=0,
+    )
+
     worker_labels: list[str] = Field([], description="Labels of this machine's worker.")
     worker_slots: int = Field(1, description="Training processes at a time.", ge=1, le=64)
     processes_per_job: int | None = Field(

@@ -16,4 +16,5 @@ class EventType(StrEnum):
     MODEL = "model.created"
     RESULT = "result.created"
     DEPLOYMENT_STATUS = "deployment.status"
+    MODEL_SUNSET = "model.sunset"
     GRADER_RUN = "grader_run.status"

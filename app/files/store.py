@@ -28,6 +28,15 @@ class Stored:
     size: int
 
 
+def sha256_of(path: Path) -> str | None:
+    """Of a file's bytes; None when there is none."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return None
+
+
 def too_large(limit: int) -> FileTooLarge:
     return FileTooLarge(
         f"The file is larger than the limit of {limit} bytes ({limit // 1_048_576} MiB). Split it, "

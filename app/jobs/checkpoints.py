@@ -12,7 +12,7 @@ from app.accounts import audit
 from app.accounts.tables import Organization
 from app.core import ids
 from app.core.actor import Actor, Role, Scope
-from app.jobs import retention
+from app.jobs import remote, retention
 from app.jobs.errors import CheckpointInUse
 from app.jobs.repository import JobRepository
 from app.jobs.states import TERMINAL, JobStatus
@@ -20,6 +20,7 @@ from app.jobs.tables import Checkpoint, Job
 from app.models import permissions
 from app.models import service as models
 from app.models.tables import CheckpointPermission, Model
+from app.providers.errors import Unsupported
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,10 @@ async def as_model(session: AsyncSession, actor: Actor, id: str) -> Model:
     if known := await models.of_checkpoint(session, actor, id):
         return known
     job = await repository.get(checkpoint.job_id)
+    if remote.is_remote(job) and checkpoint.provider_model is None:
+        raise Unsupported(
+            f"{job.provider} does not let this checkpoint be used as a model.", path=("id",)
+        )
     return await models.register(
         session,
         org_id=job.org_id,
@@ -66,7 +71,12 @@ async def as_model(session: AsyncSession, actor: Actor, id: str) -> Model:
         step=checkpoint.step,
         checkpoint_id=checkpoint.id,
         name=await _name(session, job, checkpoint),
-        kind=str((job.resolved or {}).get("adapter", "lora")),
+        provider=job.provider,
+        kind=(
+            "provider"
+            if remote.is_remote(job)
+            else str((job.resolved or {}).get("adapter", "lora"))
+        ),
         path=checkpoint.path,
         manifest_sha256=checkpoint.manifest_sha256,
         size_bytes=checkpoint.size_bytes,
@@ -141,6 +151,8 @@ async def weights(session: AsyncSession, actor: Actor, id: str) -> Weights:
 
 
 async def _name(session: AsyncSession, job: Job, checkpoint: Checkpoint) -> str:
+    if checkpoint.provider_model is not None:
+        return checkpoint.provider_model
     organization = await session.get_one(Organization, job.org_id)
     name = models.callable_name(job.base_model, organization.slug, job.suffix, checkpoint.id)
     return f"{name}:ckpt-step-{checkpoint.step}"

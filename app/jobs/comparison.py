@@ -76,13 +76,14 @@ async def _settings(session: AsyncSession, actor: Actor, job: Job) -> dict[str, 
         "baseModel": job.base_model,
         "method": job.method,
         "seed": job.seed,
-        "trainingData": (
-            await datasets.get_version(session, actor, job.training_version_id)
-        ).sha256,
+        "trainingData": None,
         "validationData": None,
         "evaluationData": None,
         "hardware": job.hardware,
     }
+    if job.training_version_id:
+        version = await datasets.get_version(session, actor, job.training_version_id)
+        found["trainingData"] = version.sha256
     if job.validation_version_id:
         version = await datasets.get_version(session, actor, job.validation_version_id)
         found["validationData"] = version.sha256

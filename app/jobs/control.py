@@ -1,7 +1,8 @@
 """What an owner asks of a job: cancel, pause, resume, restart, correct, delete.
 
 A wish about a job that a worker is running is recorded first (`requested_action`) and carried out
-by the worker; about a job that nobody is running it takes effect at once.
+by the worker; about a job that nobody is running it takes effect at once. A job that may be at a
+provider is always being run.
 """
 
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -14,6 +15,7 @@ from app.core.errors import Invalid
 from app.events import log
 from app.events.log import NewEvent
 from app.events.types import EventType
+from app.jobs import remote
 from app.jobs.errors import JobStillLive
 from app.jobs.repository import JobRepository
 from app.jobs.states import TERMINAL, Cause, JobStatus, RequestedAction, TransitionRefused
@@ -52,6 +54,7 @@ async def pause(session: AsyncSession, actor: Actor, id: str) -> Job:
     if job.status == JobStatus.PAUSED:
         return job
     _refuse_if_over(job, "paused", JobStatus.PAUSED)
+    remote.require(job, "pause")
     if job.requested_action == RequestedAction.CANCEL:
         raise TransitionRefused(
             "The job is being cancelled; it cannot be paused any more.",
@@ -68,8 +71,14 @@ async def resume(session: AsyncSession, actor: Actor, id: str) -> Job:
     as soon as it has paused."""
     job = await _locked(session, actor, id)
     if job.status == JobStatus.PAUSED:
+        remote.require(job, "resume")
+        if job.requested_action == RequestedAction.RESUME:
+            return job
         audit.record(session, actor, "job.resumed", id)
-        await requeue(session, job)
+        if remote.may_exist(job):
+            await _request(session, job, RequestedAction.RESUME)
+        else:
+            await requeue(session, job)
         return job
     if job.requested_action in (RequestedAction.PAUSE, RequestedAction.RESUME):
         if job.requested_action == RequestedAction.PAUSE:
@@ -117,8 +126,11 @@ async def restart(
         before={"status": job.status, "error": job.error},
         after={"fromScratch": from_scratch},
     )
-    labels = [job.hardware] if job.hardware else []  # judged when the job was submitted
-    await queue.open_attempt(session, job.org_id, id, labels, 0 if from_scratch else None)
+    if remote.is_remote(job):
+        remote.start_over(job)
+    await queue.open_attempt(
+        session, job.org_id, id, remote.labels_of(job), 0 if from_scratch else None
+    )
     await log.fence(session, id)
     await move(session, job, JobStatus.QUEUED, cause=Cause.RESTART)
     return job
@@ -168,8 +180,7 @@ async def delete(session: AsyncSession, actor: Actor, id: str) -> Job:
 
 
 async def requeue(session: AsyncSession, job: Job) -> None:
-    labels = [job.hardware] if job.hardware else []  # judged when the job was submitted
-    await queue.open_attempt(session, job.org_id, job.id, labels)
+    await queue.open_attempt(session, job.org_id, job.id, remote.labels_of(job))
     await move(session, job, JobStatus.QUEUED)
 
 
@@ -192,7 +203,7 @@ async def _end_or_request(
     session: AsyncSession, job: Job, status: JobStatus, action: RequestedAction
 ) -> None:
     attempt = await queue.current(session, job.org_id, job.id)
-    if attempt is not None and await queue.held(session, attempt):
+    if remote.may_exist(job) or (attempt is not None and await queue.held(session, attempt)):
         if job.requested_action != action:
             await _request(session, job, action)
         return
@@ -209,4 +220,6 @@ async def _request(session: AsyncSession, job: Job, action: RequestedAction) -> 
     job.updated_at = clock.now()
     session.add(job)
     await session.flush()
+    if remote.is_remote(job):
+        await queue.nudge(session, job.org_id, [job.id], "wish")
     await log.append(session, job.id, [NewEvent(EventType.JOB_REQUESTED, {"action": action.value})])

@@ -37,7 +37,7 @@ class Estimate:
     steps: int
     seconds_low: float
     seconds_high: float
-    cost: float
+    cost: float | None
     currency: str
     basis: str
 

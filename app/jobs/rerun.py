@@ -6,7 +6,7 @@ from typing import Any
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core.actor import Actor, Role, Scope
-from app.jobs.errors import JobStillLive
+from app.jobs.errors import JobInputInvalid, JobStillLive
 from app.jobs.repository import JobRepository
 from app.jobs.states import TERMINAL
 from app.jobs.submission import Submission
@@ -26,8 +26,11 @@ async def submission_of(
             "cancel it.",
             path=("id",),
         )
+    if job.training_version_id is None:
+        raise JobInputInvalid("The job was imported: its data is not here.", path=("id",))
     again = Submission(
         base_model=job.start_id or job.base_model,
+        provider=job.provider if job.start_id is None else None,
         training_version_id=job.training_version_id,
         validation_version_id=job.validation_version_id,
         method=job.method,

@@ -12,7 +12,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from app.accounts import audit, idempotency
 from app.attempts import queue
 from app.catalog import service as catalog
-from app.catalog.base_models import BaseModel, BaseModels
+from app.catalog.base_models import LOCAL, BaseModel, BaseModels
+from app.catalog.offers import offer_of
 from app.core import clock, ids
 from app.core.actor import Actor, Role, Scope
 from app.datasets import service as datasets
@@ -20,7 +21,7 @@ from app.datasets.tables import DatasetVersion
 from app.events import log
 from app.events.log import NewEvent
 from app.events.types import EventType
-from app.jobs import evaluation, integrations, methods, starts
+from app.jobs import elsewhere, evaluation, integrations, methods, remote, starts
 from app.jobs.errors import JobInputInvalid, MetadataTooLarge
 from app.jobs.estimates import Estimate, Size, estimate
 from app.jobs.repository import JobRepository
@@ -29,6 +30,7 @@ from app.jobs.states import Cause, JobStatus
 from app.jobs.tables import Job
 from app.jobs.transition import announce
 from app.models.tables import Model
+from app.providers.errors import Unsupported
 from app.training.hyperparameters import Hyperparameters
 
 METADATA_PAIRS, METADATA_KEY, METADATA_VALUE = 16, 64, 512
@@ -56,6 +58,7 @@ class Submission:
     metadata: dict[str, str] = field(default_factory=dict)
     hardware: str | None = None
     rerun_of: str | None = None
+    provider: str | None = None
     retention: dict[str, Any] | None = None
     integrations: list[dict[str, Any]] = field(default_factory=list)
     idempotency_key: str | None = None
@@ -72,7 +75,6 @@ class Checked:
     training: DatasetVersion
     validation: DatasetVersion | None
     evaluation: DatasetVersion | None
-    labels: list[str]
     estimate: Estimate
     warnings: list[str]
 
@@ -90,9 +92,15 @@ async def check(
     of the validation data that are in the training data too, `noticed` further warnings."""
     actor.require(Scope.WRITE, Role.ADMIN)
     start = await starts.start_of(session, actor, asked.base_model)
-    base_model = base_models.get(start.base_model if start else asked.base_model)
+    name = start.base_model if start else asked.base_model
+    place = await elsewhere.place_of(session, actor, base_models, asked.provider, name, start)
     hyperparameters = methods.hyperparameters(asked.method, asked.hyperparameters)
-    if start:
+    if place == LOCAL:
+        base_model = base_models.get(name)
+    else:
+        base_model = elsewhere.as_base_model(place, name, offer_of(place, name))
+        noticed = [*noticed, *await _check_elsewhere(session, actor, asked, place, name)]
+    if start and place == LOCAL:
         await starts.check_fit(session, start, asked.method, hyperparameters)
     methods.check_grader(asked.method, asked.grader)
     _check_words(asked)
@@ -107,10 +115,13 @@ async def check(
         evaluation.read(asked.evaluation)
         judged_on = await datasets.get_version(session, actor, asked.evaluation_version_id)
         evaluation.check_format(judged_on)
-    labels = await catalog.labels_for(session, actor, asked.hardware)
-    cost = await estimate(
-        session, base_model, hyperparameters, Size.of(training), hourly_cost, asked.hardware
-    )
+    if place == LOCAL:
+        await catalog.labels_for(session, actor, asked.hardware)
+        cost = await estimate(
+            session, base_model, hyperparameters, Size.of(training), hourly_cost, asked.hardware
+        )
+    else:
+        cost = await elsewhere.estimate(session, place, name, hyperparameters, Size.of(training))
     warnings = list(training.report.get("warnings", []))
     if validation is None:
         if hyperparameters.early_stopping:
@@ -135,7 +146,6 @@ async def check(
         training,
         validation,
         judged_on,
-        labels,
         cost,
         warnings,
     )
@@ -182,7 +192,9 @@ async def submit(session: AsyncSession, actor: Actor, checked: Checked) -> Job:
     )
     session.add(job)
     await session.flush()
-    await queue.open_attempt(session, actor.org_id, id, checked.labels)
+    if checked.start is not None and remote.is_remote(job):
+        remote.start_from(job, checked.start.name)
+    await queue.open_attempt(session, actor.org_id, id, remote.labels_of(job))
     await log.open_stream(session, actor.org_id, id)
     audit.record(
         session,
@@ -191,6 +203,7 @@ async def submit(session: AsyncSession, actor: Actor, checked: Checked) -> Job:
         id,
         after={
             "name": job.name,
+            "provider": job.provider,
             "baseModel": job.base_model,
             "startsFrom": job.start_id,
             "method": job.method,
@@ -212,6 +225,33 @@ async def submit(session: AsyncSession, actor: Actor, checked: Checked) -> Job:
         await log.append(session, id, warnings)
     await announce(session, job, None, Cause.EVIDENCE)
     return job
+
+
+async def _check_elsewhere(
+    session: AsyncSession, actor: Actor, asked: Submission, place: str, base_model: str
+) -> list[str]:
+    """What only our own workers do is refused; returns warnings."""
+    ours = {
+        "evaluation": asked.evaluation,
+        "hardware": asked.hardware,
+        "integrations": asked.integrations,
+        "checkpointRetention": asked.retention,
+    }
+    for field_name, given in ours.items():
+        if given:
+            raise Unsupported(
+                f"{field_name} is for jobs on our own workers; {place} does not know it.",
+                path=(field_name,),
+            )
+    elsewhere.check_fit(
+        place,
+        base_model,
+        asked.method,
+        {name: value for name, value in asked.hyperparameters.items() if value != "auto"},
+        asked.suffix,
+        validation=asked.validation_version_id is not None,
+    )
+    return await elsewhere.check_account(session, actor, place, base_model)
 
 
 def _overlap_warning(lines: Sequence[int]) -> str:

@@ -26,7 +26,8 @@ class Job(SQLModel, table=True):
 
     It starts with the weights of the model `start_id`, else with the base model's own.
     `manifest` is the record of the newest attempt: see `app.worker.manifest`. A rerun repeats the
-    arithmetic of the job it names in `rerun_of`.
+    arithmetic of the job it names in `rerun_of`. `remote` is what its driver remembers of a job at
+    a provider: see `app.jobs.remote`. Only jobs that were imported have no training data here.
     """
 
     __tablename__ = "jobs"
@@ -44,6 +45,7 @@ class Job(SQLModel, table=True):
         Index("jobs_by_update", "org_id", "updated_at", "id"),
         Index("jobs_by_name", "org_id", "name", "id"),
         Index("jobs_by_status", "org_id", "status", "created_at", "id"),
+        Index("jobs_by_provider_id", "org_id", "provider_job_id"),
         Index("jobs_by_metadata", "metadata", postgresql_using="gin"),
     )
 
@@ -66,7 +68,7 @@ class Job(SQLModel, table=True):
     hyperparameters: dict[str, Any] = json_column()
     resolved: dict[str, Any] | None = json_column(nullable=True)
     grader: dict[str, Any] | None = json_column(nullable=True)
-    training_version_id: str
+    training_version_id: str | None = None
     validation_version_id: str | None = None
     evaluation: dict[str, Any] | None = json_column(nullable=True)
     evaluation_version_id: str | None = None
@@ -85,6 +87,7 @@ class Job(SQLModel, table=True):
     estimated_cost: float | None = None
     cost: float | None = None
     error: dict[str, Any] | None = json_column(nullable=True)
+    remote: dict[str, Any] | None = json_column(nullable=True)
     model_id: str | None = None
     result_file_ids: list[str] = text_array()
     created_at: datetime
@@ -96,7 +99,8 @@ class Job(SQLModel, table=True):
 
 class Checkpoint(SQLModel, table=True):
     """`path` is relative to the data folder, under the attempt's epoch, so that a stale worker's
-    folder is never one that is listed here."""
+    folder is never one that is listed here. `provider_model` calls weights that are at a provider;
+    then there is nothing at `path`."""
 
     __tablename__ = "checkpoints"
     __table_args__ = (
@@ -114,4 +118,35 @@ class Checkpoint(SQLModel, table=True):
     size_bytes: int = big_integer()
     metrics: dict[str, Any] = json_column()
     score: float | None = None
+    provider_model: str | None = None
     created_at: datetime
+
+
+class ProviderItem(SQLModel, table=True):
+    """One thing that a provider told of a job and that is in its stream: never twice."""
+
+    __tablename__ = "provider_items"
+    __table_args__ = (same_tenant("job_id", "jobs"),)
+
+    org_id: str = Field(primary_key=True)
+    job_id: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+
+
+class InboxRow(SQLModel, table=True):
+    """A webhook that was received: each once, whatever its outcome."""
+
+    __tablename__ = "webhook_inbox"
+    __table_args__ = (
+        same_tenant("credential_id", "provider_credentials"),
+        one_of("outcome", ("looked_at", "over", "unknown_job", "no_job"), "webhook_inbox_outcome"),
+    )
+
+    org_id: str = Field(primary_key=True)
+    credential_id: str = Field(primary_key=True)
+    webhook_id: str = Field(primary_key=True)
+    type: str
+    provider_job_id: str | None = None
+    body: dict[str, Any] = json_column()
+    outcome: str
+    received_at: datetime

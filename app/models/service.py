@@ -5,10 +5,11 @@ from typing import Any
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.accounts import audit, idempotency
+from app.accounts import audit, credentials, idempotency
 from app.attempts import queue
 from app.attempts.queue import Claim
 from app.catalog import service as catalog
+from app.catalog.offers import offers
 from app.core import clock, ids
 from app.core.actor import Actor, Role, Scope
 from app.core.paging import Page, PageRequest
@@ -26,14 +27,17 @@ from app.models.errors import (
 from app.models.repository import ModelRepository
 from app.models.states import OVER, TRANSITIONS, DeploymentStatus
 from app.models.tables import Deployment, Model
+from app.providers.registry import capabilities
 
 
 @dataclass(frozen=True)
 class Answering:
-    """The server that answers for a model's name. `endpoint` is its base URL."""
+    """Who answers for a model's name: our server at the base URL `endpoint`; or a provider, which
+    calls it `endpoint`, with the credential of the project."""
 
     endpoint: str
-    deployment_id: str
+    provider: str = queue.LOCAL
+    project_id: str = ""
 
 
 async def get(session: AsyncSession, actor: Actor, id: str) -> Model:
@@ -127,6 +131,7 @@ async def register(
     step: int,
     checkpoint_id: str | None = None,
     name: str | None = None,
+    provider: str = queue.LOCAL,
     kind: str,
     path: str,
     manifest_sha256: str,
@@ -139,7 +144,7 @@ async def register(
         id=id,
         project_id=project_id,
         name=name or callable_name(base_model, org_slug, suffix, id),
-        provider="local",
+        provider=provider,
         base_model=base_model,
         job_id=job_id,
         step=step,
@@ -169,8 +174,10 @@ async def deploy(
     """
     actor.require(Scope.WRITE, Role.ADMIN)
     models = ModelRepository(session, actor.org_id)
-    await get_usable(session, actor, model_id)
-    labels = await catalog.labels_for(session, actor, hardware)
+    model = await get_usable(session, actor, model_id)
+    labels = [queue.PROVIDER]
+    if model.provider == queue.LOCAL:
+        labels = [queue.LOCAL, *await catalog.labels_for(session, actor, hardware)]
     id = ids.new(ids.DEPLOYMENT)
     asked = {"modelId": model_id, "hardware": hardware}
     made = await idempotency.remember(session, actor, idempotency_key, "deployModel", asked, id)
@@ -204,13 +211,17 @@ async def undeploy(session: AsyncSession, actor: Actor, id: str) -> Deployment:
         return deployment
     attempt = await queue.current(session, actor.org_id, id)
     audit.record(session, actor, "model.undeployed", deployment.model_id, before={"deployment": id})
-    if attempt is None or not await queue.held(session, attempt):
+    # What may be at a provider is taken down by who drives it there, even if nobody does now.
+    idle = attempt is None or not await queue.held(session, attempt)
+    if idle and deployment.remote is None:
         if attempt:
             queue.finish(attempt, "undeployed")
         await log.fence(session, id)
         await transition(session, deployment, DeploymentStatus.STOPPED)
     elif deployment.requested_action is None:
         deployment.requested_action = "undeploy"
+        if deployment.remote is not None:
+            await queue.nudge(session, actor.org_id, [id], "wish")
         await log.append(session, id, [NewEvent(EventType.MESSAGE, {"message": "undeploying"})])
     return deployment
 
@@ -233,6 +244,8 @@ async def answering(session: AsyncSession, actor: Actor, name: str) -> Answering
     models = ModelRepository(session, actor.org_id)
     model = await models.by_name(name)
     if model is None or not await permissions.may_use(session, actor, model):
+        if provider := await _offered(session, actor, name):
+            return Answering(name, provider, actor.project_id)
         base = await models.ready_on_base(name, actor.project_id)
         if base is None or base.endpoint is None:
             raise ModelNotFound(
@@ -241,8 +254,10 @@ async def answering(session: AsyncSession, actor: Actor, name: str) -> Answering
                 "is deployed.",
                 path=("model",),
             )
-        return Answering(base.endpoint, base.id)
+        return Answering(base.endpoint)
     deployment = await models.live_deployment(model.id)
+    if deployment is None and _automatic(model.provider):
+        return Answering(model.name, model.provider, model.project_id)
     if deployment is None:
         raise ModelNotDeployed(
             f"The model {name[:120]!r} is not deployed. Call deployModel first.", path=("model",)
@@ -252,7 +267,25 @@ async def answering(session: AsyncSession, actor: Actor, name: str) -> Answering
             f"The deployment of this model is {deployment.status}. Try again in a moment.",
             path=("model",),
         )
-    return Answering(deployment.endpoint, deployment.id)
+    return Answering(deployment.endpoint, model.provider, model.project_id)
+
+
+def _automatic(provider: str) -> bool:
+    """Whether a finished model can be called without a deployment."""
+    return provider != queue.LOCAL and capabilities(provider).deployment == "automatic"
+
+
+async def _offered(session: AsyncSession, actor: Actor, name: str) -> str | None:
+    """The provider that offers a base model of this name and answers for it, if the project has
+    its credential."""
+    for provider, offer in offers():
+        if (
+            offer.name == name
+            and _automatic(provider)
+            and await credentials.of_project(session, actor.org_id, actor.project_id, provider)
+        ):
+            return provider
+    return None
 
 
 async def served(session: AsyncSession, claim: Claim) -> tuple[Deployment, Model]:

@@ -42,6 +42,9 @@ class Model(SQLModel, table=True):
 
 
 class Deployment(SQLModel, table=True):
+    """`endpoint` is its server's URL, or at a provider what its API calls; `remote` is what its
+    driver remembers there."""
+
     __tablename__ = "deployments"
     __table_args__ = (
         same_tenant("project_id", "projects"),
@@ -69,6 +72,7 @@ class Deployment(SQLModel, table=True):
     requested_action: str | None = None
     hardware: str | None = None
     endpoint: str | None = None
+    remote: dict[str, Any] | None = json_column(nullable=True)
     error: dict[str, Any] | None = json_column(nullable=True)
     created_at: datetime
     ready_at: datetime | None = None

@@ -112,6 +112,7 @@ class Data:
     sha256: str
     case_count: int
     role: Literal["training", "validation"] = "training"
+    base_model: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Providers that train nothing, cheat on demand, and speak the real wire formats on real sockets."""
+"""Providers that train nothing and cheat on demand, in the real wire formats on real sockets."""

@@ -33,6 +33,7 @@ WORDS = {
     Phase.CANCELLED: "cancelled",
 }
 _FEWEST_LINES = 10
+_FORGED = "what a forger signs with"
 MODELS: dict[str, str | None] = {
     "gpt-4.1-2025-04-14": "2027-01-14",
     "gpt-4.1-mini-2025-04-14": "2027-01-14",
@@ -523,7 +524,7 @@ class OpenAISimulator(Simulator):
         forged = self.chance.random() < cheats.forge_webhooks
         for number in range(times + forged):
             await asyncio.sleep(self.chance.random() * cheats.late_webhooks)
-            secret = "forged" if forged and number == times else endpoint.secret
+            secret = _FORGED if forged and number == times else endpoint.secret
             await self._post(client, endpoint.url, id, secret, kind, body)
 
     async def _post(
@@ -544,7 +545,7 @@ class OpenAISimulator(Simulator):
             except httpx.TransportError:
                 status = 0
             self.sent.append((kind, status))
-            if 200 <= status < 300 or secret == "forged":
+            if 200 <= status < 300 or secret == _FORGED:
                 return
             await asyncio.sleep(pause)
 

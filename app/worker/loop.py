@@ -7,6 +7,7 @@ import random
 import socket
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -17,15 +18,22 @@ from app.catalog.base_models import BaseModels
 from app.core import ids
 from app.core.database import CONNECTION_ERRORS, Database
 from app.core.egress import Egress
-from app.core.secrets import master_key
+from app.core.secrets import master_key, master_keys
 from app.core.settings import Settings
+from app.core.vault import Vault
 from app.events.doorbell import Doorbell
 from app.files.store import FolderStore
 from app.graders.client import Graders
+from app.providers.registry import Providers
 from app.worker import hardware
 from app.worker.deployment_run import DeploymentRun
 from app.worker.grading_run import GradingRun
 from app.worker.process import LocalExecutor
+from app.worker.provider_account_run import ProviderAccountRun
+from app.worker.provider_accounts import ProviderAccounts
+from app.worker.provider_deployment_run import ProviderDeploymentRun
+from app.worker.provider_run import ProviderRun
+from app.worker.provider_step import ProviderStep
 from app.worker.record import Workshop
 from app.worker.servers import Servers
 from app.worker.training_run import TrainingRun
@@ -37,7 +45,15 @@ _REPORT_EVERY, _REPORT_AT_MOST_EVERY = 20.0, 1.0
 _GRADINGS = 4
 _DEPLOYMENTS = 64  # claimed at a time; each holds memory only while its model is loaded
 
-Run = TrainingRun | DeploymentRun | GradingRun
+_ERRANDS = 64  # at providers: they wait more than they work
+
+Run = TrainingRun | DeploymentRun | GradingRun | ProviderStep
+
+_AT_PROVIDERS: tuple[tuple[str, type[ProviderStep]], ...] = (
+    (ids.JOB, ProviderRun),
+    (ids.DEPLOYMENT, ProviderDeploymentRun),
+    (ids.CREDENTIAL, ProviderAccountRun),
+)
 
 
 class Worker:
@@ -62,10 +78,13 @@ class Worker:
             BaseModels(settings),
             self._machine,
         )
+        self._accounts = ProviderAccounts(
+            Providers(settings.provider_origins), Vault(master_keys(settings))
+        )
         self._executor = LocalExecutor(settings, hardware.visible_gpus())
         kinds = {part["kind"] for part in self._machine["parts"]}
         self._labels = sorted({"local", *kinds, *settings.worker_labels})
-        self._runs: dict[str, tuple[Run, asyncio.Task[None]]] = {}
+        self._runs: dict[Claim, tuple[Run, asyncio.Task[None]]] = {}
         self._wake = asyncio.Event()
         self._changed = asyncio.Event()  # how many slots are busy
         self._draining = False
@@ -113,28 +132,42 @@ class Worker:
                 ids.GRADER_RUN, lambda c: GradingRun(self._shop, self._graders, c)
             ):
                 break
+        while self._count(ProviderStep) < _ERRANDS:
+            if not await self._claim_errand():
+                break
 
-    async def _claim(self, kind: str, make: Callable[[Claim], Run]) -> bool:
+    async def _claim_errand(self) -> bool:
+        """Anything to do at a provider: it says by its label that no machine of ours is needed."""
+        for kind, run in _AT_PROVIDERS:
+            make = partial(run, self._shop, self._accounts)
+            if await self._claim(kind, make, [queue.PROVIDER]):
+                return True
+        return False
+
+    async def _claim(
+        self, kind: str, make: Callable[[Claim], Run], labels: list[str] | None = None
+    ) -> bool:
         lease = timedelta(seconds=self._settings.lease_seconds)
         async with self._database.transaction(None) as session:
-            claim = await queue.claim(session, self.id, kind, self._labels, lease)
+            claim = await queue.claim(session, self.id, kind, labels or self._labels, lease)
         if claim is None:
             return False
-        log.info("claimed %s, attempt %d", claim.subject_id, claim.number)
+        level = logging.DEBUG if labels else logging.INFO
+        log.log(level, "claimed %s, attempt %d", claim.subject_id, claim.number)
         run = make(claim)
-        task = asyncio.create_task(self._guard(run, claim.subject_id), name=claim.subject_id)
-        self._runs[claim.subject_id] = (run, task)
+        task = asyncio.create_task(self._guard(run, claim), name=claim.subject_id)
+        self._runs[claim] = (run, task)
         self._changed.set()
         return True
 
-    async def _guard(self, run: Run, subject_id: str) -> None:
+    async def _guard(self, run: Run, claim: Claim) -> None:
         """A bug in one run must not end the others: its lease runs out and it is taken up again."""
         try:
             await run.run()
         except Exception:
-            log.exception("the run of %s broke", subject_id)
+            log.exception("the run of %s broke", claim.subject_id)
         finally:
-            del self._runs[subject_id]
+            del self._runs[claim]
             self._wake.set()
             self._changed.set()
 
@@ -142,8 +175,8 @@ class Worker:
         return sum(isinstance(run, kind) for run, _ in self._runs.values())
 
     def _heard(self, streams: frozenset[str] | None) -> None:
-        for subject_id, (run, _) in self._runs.items():
-            if streams is None or subject_id in streams:
+        for claim, (run, _) in self._runs.items():
+            if streams is None or claim.subject_id in streams:
                 run.look()
         self._wake.set()
 
@@ -178,4 +211,5 @@ class Worker:
         await self._graders.close()
         await self._doorbell.stop()
         await self._egress.close()
+        await self._accounts.close()
         await self._database.close()

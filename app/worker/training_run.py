@@ -1,7 +1,6 @@
 """One attempt of a job: from the claim, through the training process, to the job's next status."""
 
 import asyncio
-import hashlib
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -12,6 +11,7 @@ from app.attempts.queue import Claim
 from app.catalog.errors import BaseModelUnknown
 from app.datasets.tables import DatasetVersion
 from app.events.log import Fenced
+from app.files.store import sha256_of
 from app.jobs.progress import WorkOrder
 from app.jobs.states import JobStatus, RequestedAction
 from app.jobs.tables import Job
@@ -110,11 +110,11 @@ class TrainingRun:
     async def _check_bytes(self, version: DatasetVersion) -> None:
         """The job is pinned to bytes: those in the store must still hash to the pinned value."""
         path = self._shop.store.path(self._claim.org_id, version.sha256)
-        if not path.is_file():
+        found = await asyncio.to_thread(sha256_of, path)
+        if found is None:
             raise WorkImpossible(
                 "data_missing", f"The bytes of {version.id} are gone.", "training_file"
             )
-        found = await asyncio.to_thread(_sha256, path)
         if found != version.sha256:
             raise WorkImpossible(
                 "data_changed",
@@ -267,8 +267,3 @@ def _for_graders(job: Job) -> dict[str, Any]:
     if job.method != "reinforcement":
         return {}
     return {"grader": job.grader, "tenant": job.org_id}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -211,7 +211,7 @@ async def work() -> None:
     claims: list[Claim] = []
     while len(claims) < JOBS:
         async with database.transaction(None) as session:
-            claim = await queue.claim(session, "worker_bench", ids.JOB, [], _LEASE)
+            claim = await queue.claim(session, "worker_bench", ids.JOB, [queue.LOCAL], _LEASE)
         assert claim is not None
         claims.append(claim)
     leases = [Lease(database, claim, _LEASE.total_seconds()) for claim in claims]

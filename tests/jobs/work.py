@@ -26,7 +26,7 @@ async def take(worker: Database, database_url: str, job_id: str, lease: timedelt
     """Claim this job, as the one that is due first."""
     await as_owner(database_url, _FIRST, id=job_id)
     async with worker.transaction(None) as session:
-        claim = await queue.claim(session, "worker_test", "ftjob", [], lease)
+        claim = await queue.claim(session, "worker_test", "ftjob", [queue.LOCAL], lease)
     assert claim is not None
     assert claim.subject_id == job_id
     return claim

@@ -18,6 +18,7 @@ from app.catalog.tokens import Tokenizers
 from app.core.actor import Actor
 from app.core.database import Database
 from app.core.settings import Settings
+from app.core.vault import Vault
 from app.datasets import service as datasets
 from app.datasets.tables import DatasetVersion
 from app.events.log import Head
@@ -27,6 +28,7 @@ from app.jobs import queries as jobs
 from app.jobs.queries import JobNow
 from app.models import service as models
 from app.models.tables import Deployment, Model
+from app.providers.registry import Providers
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Services:
     tokenizers: Tokenizers
     pepper: bytes
     master_key: bytes
+    vault: Vault
+    providers: Providers
     limits: Limits
     keys: KeyCache = field(default_factory=KeyCache)
 

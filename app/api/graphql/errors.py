@@ -92,6 +92,27 @@ class ErrorCode(Enum):
     API_KEY_NOT_FOUND = strawberry.enum_value("API_KEY_NOT_FOUND", description="No such API key.")
     MEMBER_NOT_FOUND = strawberry.enum_value("MEMBER_NOT_FOUND", description="No such member.")
     PROJECT_NOT_FOUND = strawberry.enum_value("PROJECT_NOT_FOUND", description="No such project.")
+    CREDENTIAL_NOT_FOUND = strawberry.enum_value(
+        "CREDENTIAL_NOT_FOUND", description="The project has no credential for that provider."
+    )
+    UNSUPPORTED = strawberry.enum_value(
+        "UNSUPPORTED", description="The provider cannot do that; providers says what it can."
+    )
+    URL_NOT_ALLOWED = strawberry.enum_value(
+        "URL_NOT_ALLOWED", description="A credential must not be sent to that URL."
+    )
+    PROVIDER_REFUSED = strawberry.enum_value(
+        "PROVIDER_REFUSED", description="The provider understood, and will not."
+    )
+    PROVIDER_DENIED = strawberry.enum_value(
+        "PROVIDER_DENIED", description="The provider does not accept the credential."
+    )
+    PROVIDER_MISSING = strawberry.enum_value(
+        "PROVIDER_MISSING", description="The provider has no such thing."
+    )
+    PROVIDER_EXISTS = strawberry.enum_value(
+        "PROVIDER_EXISTS", description="The provider has one by that name already."
+    )
     LAST_OWNER = strawberry.enum_value(
         "LAST_OWNER", description="An organization keeps at least one owner."
     )

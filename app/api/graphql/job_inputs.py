@@ -5,6 +5,7 @@ from typing import Any
 import strawberry
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.api.graphql.catalog import Provider
 from app.api.graphql.checkpoints import CheckpointRetentionInput
 from app.api.graphql.context import Info
 from app.api.graphql.datasets import examine
@@ -34,7 +35,9 @@ class CostEstimate:
     seconds_high: float = strawberry.field(
         description="The time it takes on a busy machine: as the slowest tenth."
     )
-    cost: float = strawberry.field(description="What that costs.")
+    cost: float | None = strawberry.field(
+        description="What that costs; null where no price is known."
+    )
     currency: str = strawberry.field(description="In which currency.")
     basis: str = strawberry.field(
         description="How it was found: measured on which jobs and hardware, or by a rule of thumb."
@@ -74,6 +77,11 @@ class SubmitJobInput:
     base_model: str = strawberry.field(
         description="A name that baseModels lists; or, to go on from an earlier job, the id of its "
         "model or of a checkpoint."
+    )
+    provider: Provider | None = strawberry.field(
+        description="Where to tune it. When left out: our own workers if they have the base model, "
+        "else the one provider that offers it and that the project has a credential for.",
+        default=None,
     )
     training_data: strawberry.ID | None = strawberry.field(
         description="A dataset version's id.", default=None
@@ -178,6 +186,7 @@ class SubmitJobInput:
                 versions[what] = source
         return Submission(
             base_model=self.base_model,
+            provider=str(self.provider.value) if self.provider else None,
             training_version_id=versions["training"] or "",
             validation_version_id=versions["validation"],
             method=self._method,

@@ -51,8 +51,9 @@ from app.core.paging import PageRequest
 from app.events import cursors
 from app.events.log import Head
 from app.files import service as files
-from app.jobs import checkpoints, queries
+from app.jobs import checkpoints, evidence, queries, remote
 from app.jobs import tables as rows
+from app.jobs.states import JobStatus as Status
 
 
 @strawberry.type(
@@ -230,11 +231,12 @@ class Job(Node):
     def checkpoint_retention(self) -> CheckpointRetention | None:
         return CheckpointRetention(**self.row.retention) if self.row.retention else None
 
-    @strawberry.field(description="The pinned training data.")
-    async def training_data(self, info: Info) -> DatasetVersion:
+    @strawberry.field(description="The pinned training data; null for imported jobs.")
+    async def training_data(self, info: Info) -> DatasetVersion | None:
+        if self.row.training_version_id is None:
+            return None
         found = await info.context.versions.load(self.row.training_version_id)
-        assert found is not None  # noqa: S101 - a foreign key holds it
-        return DatasetVersion.of(found)
+        return DatasetVersion.of(found) if found else None
 
     @strawberry.field(description="The pinned validation data.")
     async def validation_data(self, info: Info) -> DatasetVersion | None:
@@ -286,13 +288,21 @@ class Job(Node):
             found = await queries.attempts(session, info.context.actor, str(self.id))
         return [Attempt.of(row) for row in found]
 
-    @strawberry.field(description="What it waits for, for people; null unless no worker has it.")
+    @strawberry.field(
+        description="What it waits for, for people: a worker, or its provider. Null while it goes "
+        "on."
+    )
     async def queue_reason(self, info: Info) -> str | None:
         row = self.row
+        if remote.is_remote(row):
+            return remote.why_waiting(row)
         return await info.context.waiting.load(Waiting(row.id, row.hardware, row.status))
 
     @strawberry.field(description="The newest observation of it where it runs.")
     async def last_evidence(self, info: Info) -> Evidence | None:
+        if remote.is_remote(self.row):
+            at = self.row.evidence_at
+            return Evidence(source=self.row.evidence_source or "poll", at=at) if at else None
         latest = (await self._stream(info)).latest
         if not latest:
             return None
@@ -300,6 +310,9 @@ class Job(Node):
 
     @strawberry.field(description="Whether a running job has been silent for too long.")
     async def is_stale(self, info: Info) -> bool:
+        if remote.is_remote(self.row):
+            newest = self.row.evidence_at or self.row.created_at
+            return evidence.is_stale(Status(self.row.status), newest)
         if self.status is not JobStatus.RUNNING:
             return False
         async with info.context.transaction() as session:
@@ -330,8 +343,11 @@ _COLUMNS: dict[str, tuple[str, Callable[[Any], Any] | None]] = {
 # What the other fields look at: columns of `row`, and attributes.
 _LOOKED_AT = {
     "progress": ("status",),
-    "isStale": ("status",),
-    "queueReason": ("status", "hardware"),
+    "isStale": ("status", "provider", "evidence_at", "created_at"),
+    "lastEvidence": ("provider", "evidence_at", "evidence_source"),
+    "queueReason": (
+        "status", "hardware", "provider", "provider_status", "remote", "evidence_at", "created_at",
+    ),
     "trainedTokens": ("trained_tokens",),
     "trainingData": ("training_version_id",),
     "validationData": ("validation_version_id",),
@@ -341,7 +357,7 @@ _LOOKED_AT = {
     "model": ("model_id",),
     "deployments": ("model_id",),
 } | dict.fromkeys(
-    ("__typename", "cursor", "latestMetrics", "lastEvidence", "metrics", "events", "checkpoints",
+    ("__typename", "cursor", "latestMetrics", "metrics", "events", "checkpoints",
      "attempts"),
     (),
 )  # fmt: skip

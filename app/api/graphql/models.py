@@ -82,12 +82,18 @@ class Deployment(Node):
 
 @strawberry.type(description="The result of a job or a checkpoint; it has a name one can call.")
 class Model(Node):
-    name: str = strawberry.field(description="ft:<base>:<organization>:<suffix>:<id>.")
+    name: str = strawberry.field(
+        description="ft:<base>:<organization>:<suffix>:<id>, or as its provider calls it."
+    )
     provider: Provider = strawberry.field(description="Where it lives.")
     base_model: str = strawberry.field(description="What it was tuned from.")
-    kind: str = strawberry.field(description="lora (an adapter) or full.")
+    kind: str = strawberry.field(
+        description="lora (an adapter), full, or provider when its weights are there."
+    )
     step: int | None = strawberry.field(description="The training step it was taken at.")
-    size_bytes: BigInt = strawberry.field(description="Of its weights on disk.")
+    size_bytes: BigInt | None = strawberry.field(
+        description="Of its weights on disk; null when a provider has them."
+    )
     checkpoint_id: strawberry.ID | None = strawberry.field(
         description="The checkpoint of the same weights, while it is kept."
     )
@@ -103,14 +109,19 @@ class Model(Node):
             base_model=row.base_model,
             kind=row.kind,
             step=row.step,
-            size_bytes=BigInt(row.size_bytes),
+            size_bytes=BigInt(row.size_bytes) if row.provider == "local" else None,
             checkpoint_id=strawberry.ID(row.checkpoint_id) if row.checkpoint_id else None,
             created_at=row.created_at,
             row=row,
         )
 
-    @strawberry.field(description="Where its weights can be fetched with a GET, as a tar file.")
-    def download_path(self) -> str:
+    @strawberry.field(
+        description="Where its weights can be fetched with a GET, as a tar file; null when a "
+        "provider has them."
+    )
+    def download_path(self) -> str | None:
+        if self.provider is not Provider.LOCAL:
+            return None
         return f"/v1/models/{self.id}/content"
 
     @strawberry.field(description="The job that made it.")

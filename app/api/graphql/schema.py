@@ -16,10 +16,12 @@ from app.api.graphql.caches import Documents
 from app.api.graphql.catalog import BaseModel, CatalogQueries
 from app.api.graphql.checkpoints import Checkpoint, CheckpointMutations
 from app.api.graphql.context import Info
+from app.api.graphql.credentials import CredentialMutations, CredentialQueries
 from app.api.graphql.datasets import Dataset, DatasetMutations, DatasetQueries, DatasetVersion, File
 from app.api.graphql.errors import ERROR_TYPES, present, refusing
 from app.api.graphql.grader_runs import GraderRunMutations
 from app.api.graphql.graders import GraderMutations
+from app.api.graphql.imports import ImportMutations
 from app.api.graphql.job_comparison import ComparisonQueries
 from app.api.graphql.job_mutations import JobMutations
 from app.api.graphql.job_queries import JobQueries
@@ -51,6 +53,7 @@ class Query(
     CatalogQueries,
     DatasetQueries,
     AccountQueries,
+    CredentialQueries,
 ):
     @strawberry.field(description="Anything with an id; null when there is nothing by it.")
     async def node(self, info: Info, id: Annotated[strawberry.ID, arg("The id.")]) -> Node | None:
@@ -76,6 +79,8 @@ class Mutation(
     ModelMutations,
     DatasetMutations,
     AccountMutations,
+    CredentialMutations,
+    ImportMutations,
 ):
     pass
 
@@ -164,6 +169,5 @@ async def _find(info: Info, id: str) -> Node | None:
                 async with info.context.transaction() as session:
                     return File.of(await files.get(session, who, id))
             case "base":
-                known = {model.id: model for model in info.context.services.base_models.all()}
-                return BaseModel.of(known[id]) if id in known else None
+                return BaseModel.by_id(info, id)
     return None

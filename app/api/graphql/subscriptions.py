@@ -8,12 +8,13 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime
 from enum import Enum
 from typing import Annotated, Any
 
 import strawberry
 
+from app.api.graphql.catalog import Provider
 from app.api.graphql.context import Info
 from app.api.graphql.job_queries import Filter, JobFilter
 from app.api.graphql.job_types import JobEvent, JobEventType, JobProgress, JobStatus, progress_of
@@ -83,6 +84,17 @@ class DeploymentChange:
     deployment_id: strawberry.ID = strawberry.field(description="Which deployment.")
     status_then: DeploymentStatus = strawberry.field(description="The status it got.")
     deployment: Deployment | None = strawberry.field(description="The deployment as it is now.")
+
+
+@strawberry.type(description="News of a model's end at its provider.")
+class ModelSunset:
+    cursor: str = strawberry.field(description="Its place in the ledger.")
+    at: datetime = strawberry.field(description="When it was noticed.")
+    provider: Provider = strawberry.field(description="Where the model is.")
+    model: str = strawberry.field(description="A base model's name, or that of a tuned one.")
+    ends: date | None = strawberry.field(description="When it ends, where that is known.")
+    gone: bool = strawberry.field(description="Whether the provider does not list it any more.")
+    message: str = strawberry.field(description="The same in words.")
 
 
 @strawberry.type(description="What can be watched.")
@@ -175,6 +187,44 @@ class Subscription:
                         status_then=DeploymentStatus(data["after"]),
                         deployment=Deployment.of(row, info),
                     )
+
+    @strawberry.subscription(
+        description="The organization's ledger of models that end: told 90, 30, 7 and 1 days "
+        "before, and when a provider does not list one any more."
+    )
+    async def model_sunsets(
+        self, info: Info, after: AfterCursor = None
+    ) -> AsyncIterator[ModelSunset]:
+        org_id = info.context.actor.org_id
+        info.context.actor.require(Scope.READ)
+        position = await _position(info, org_id, after)
+        live = info.context.live
+        ledger = info.context.services.streams.follow(org_id, org_id, position, live.idle)
+        async with aclosing(ledger) as batches:
+            async for batch in batches:
+                for first, last, sunset in _sunsets(batch):
+                    live.covers(first, last)
+                    yield sunset
+
+
+def _sunsets(batch: list[LoggedEvent]) -> Results:
+    for event in batch:
+        if event.type != EventType.MODEL_SUNSET:
+            continue
+        data = event.data
+        yield (
+            event.seq,
+            event.seq,
+            ModelSunset(
+                cursor=cursors.encode(event.seq),
+                at=event.at,
+                provider=Provider(data["provider"]),
+                model=data["model"],
+                ends=date.fromisoformat(data["ends"]) if data["ends"] else None,
+                gone=data["gone"],
+                message=data["message"],
+            ),
+        )
 
 
 async def _position(info: Info, stream_id: str, after: str | None) -> int:

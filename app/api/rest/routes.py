@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from app.accounts import credentials
 from app.api import authentication
 from app.api.body import bounded
 from app.api.graphql.context import Services
@@ -19,7 +20,7 @@ from app.api.rest.upload import Upload
 from app.api.rest.weights import files_in, tar_of
 from app.core.actor import Actor, Role, Scope
 from app.core.egress import Egress
-from app.core.errors import AppError, Invalid
+from app.core.errors import AppError, Invalid, Unavailable
 from app.core.paging import PageRequest
 from app.core.secrets import serving_token
 from app.files import service as files
@@ -29,6 +30,7 @@ from app.files.tables import File
 from app.jobs import checkpoints
 from app.models import service as models
 from app.models.errors import ModelNotFound
+from app.providers.registry import LOCAL
 
 # What multipart/form-data may add to a file's own bytes.
 _FORM_OVERHEAD = 64 * 1024
@@ -175,10 +177,22 @@ class RestDoor:
         services = self._services
         async with services.database.transaction(actor.org_id) as session:
             answering = await models.answering(session, actor, asked["model"])
-        token = serving_token(services.master_key, answering.endpoint)
+            row = None
+            if answering.provider != LOCAL:
+                row = await credentials.of_project(
+                    session, actor.org_id, answering.project_id, answering.provider
+                )
         stack = AsyncExitStack()
-        url = f"{answering.endpoint}/v1/chat/completions"
-        reply = await stack.enter_async_context(self._egress.post(url, body, token))
+        if answering.provider == LOCAL:
+            token = serving_token(services.master_key, answering.endpoint)
+            url = f"{answering.endpoint}/v1/chat/completions"
+            reply = await stack.enter_async_context(self._egress.post(url, body, token))
+        else:
+            if row is None:
+                raise Unavailable(f"There is no credential for {answering.provider} any more.")
+            account = credentials.opened(services.vault, row)
+            adapter = services.providers.adapter(answering.provider, account, row.id)
+            reply = await stack.enter_async_context(adapter.chat(answering.endpoint, asked))
 
         async def relay() -> AsyncIterator[bytes]:
             async with stack:

@@ -1,0 +1,1 @@
+"""Where providers' webhooks come in: verified, stored, answered; what follows is the driver's."""
