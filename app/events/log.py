@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
 from sqlalchemy import text
@@ -26,8 +26,7 @@ class NewEvent:
     at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LoggedEvent:
+class LoggedEvent(NamedTuple):
     stream_id: str
     seq: int
     attempt: int | None
@@ -151,7 +150,7 @@ async def read_many(
     """
     found: dict[str, list[LoggedEvent]] = {stream: [] for stream in after}
     for row in await connection.fetch(_READ_MANY, list(after), list(after.values()), limit):
-        found[row[0]].append(LoggedEvent(*row))
+        found[row[0]].append(LoggedEvent._make(row))
     return found
 
 

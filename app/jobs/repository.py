@@ -28,6 +28,10 @@ _COLUMNS = {
 }
 
 
+def no_job(id: str) -> JobNotFound:
+    return JobNotFound(f"There is no job {id[:60]!r} here.", path=("id",))
+
+
 @dataclass(frozen=True)
 class JobRepository:
     session: AsyncSession
@@ -41,7 +45,7 @@ class JobRepository:
             query = query.with_for_update().execution_options(populate_existing=True)
         found = (await self.session.exec(query)).first()
         if found is None:
-            raise JobNotFound(f"There is no job {id[:60]!r} here.", path=("id",))
+            raise no_job(id)
         return found
 
     async def by_id(self, wanted: list[str]) -> list[Job]:

@@ -1,5 +1,6 @@
 """What a page of jobs asks of the database: the columns asked for, and nothing per row."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,6 +10,9 @@ from sqlalchemy import event
 
 from app.core.database import Database
 from app.core.settings import Settings
+from app.jobs.errors import JobNotFound
+from app.jobs.queries import Standing
+from app.jobs.states import JobStatus
 from tests.api.live import Server, serving
 from tests.jobs.rows import Rows
 from tests.support import Api, Tenant
@@ -82,3 +86,19 @@ async def test_every_field_is_answered_alone_as_it_is_among_others(api: Api) -> 
         name = leaf.split()[0]
         expected = [{name: node[name]} for node in together["jobs"]["nodes"]]
         assert alone["jobs"]["nodes"] == expected
+
+
+async def test_viewers_who_come_together_cost_one_query(
+    counted: Server, api: Api, tenant: Tenant
+) -> None:
+    page = await api.execute("{ jobs(first: 9) { nodes { id } } }")
+    jobs = [job["id"] for job in page["jobs"]["nodes"]]
+    loader = counted.engine.services.standings(tenant.actor.org_id)
+    with statements(counted) as sent:
+        found = await asyncio.gather(
+            *(loader.load(id) for id in [*jobs, "ftjob_none", "\0", jobs[0]]),
+            return_exceptions=True,
+        )
+    assert len(sent) == 1
+    assert [type(one) for one in found] == [*[Standing] * 9, JobNotFound, JobNotFound, Standing]
+    assert found[0] == found[-1] == Standing(JobStatus.PENDING, 0)

@@ -26,7 +26,7 @@ from tests.api.live import (
     rest,
     watched,
 )
-from tests.events.tools import seeded
+from tests.events.tools import seeded, until
 from tests.jobs.rows import Rows
 from tests.support import Api, Refusal
 
@@ -99,6 +99,22 @@ async def test_reconnecting_with_the_last_cursor_gives_exactly_the_rest(
     last = await story.say()
     for got in seen:
         assert got == list(range(1, last))
+
+
+async def test_variables_choose_the_fields_of_each_viewer(
+    live: Server, viewer: Api, story: Story
+) -> None:
+    document = """subscription ($j: ID!, $w: Boolean!) {
+      jobEvents(jobId: $j) { cursor message @include(if: $w) step @skip(if: $w) } }"""
+    async with (
+        viewer.subscribe(document, j=story.id, w=True) as with_message,
+        viewer.subscribe(document, j=story.id, w=False) as with_step,
+    ):
+        await until(lambda: len(live.engine.groups) == 2)
+        await story.say(3)
+        for results, name in ((with_message, "message"), (with_step, "step")):
+            for event in await gather(results, "jobEvents", 3):
+                assert event.keys() == {"cursor", name}
 
 
 async def test_types_choose_among_the_events_and_keep_their_cursors(

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakValueDictionary
 
 import strawberry
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -25,7 +26,8 @@ from app.events.log import Head
 from app.events.stream import Streams
 from app.files.store import FileStore
 from app.jobs import queries as jobs
-from app.jobs.queries import JobNow
+from app.jobs.errors import JobNotFound
+from app.jobs.queries import JobNow, Standing
 from app.models import service as models
 from app.models.tables import Deployment, Model
 from app.providers.registry import Providers
@@ -47,6 +49,21 @@ class Services:
     providers: Providers
     limits: Limits
     keys: KeyCache = field(default_factory=KeyCache)
+    _standings: WeakValueDictionary[str, "DataLoader[str, Standing]"] = field(
+        default_factory=WeakValueDictionary
+    )
+
+    def standings(self, org_id: str) -> "DataLoader[str, Standing]":
+        """One query for all of an organization's viewers who come together."""
+        loader = self._standings.get(org_id)
+        if loader is None:
+
+            async def load(wanted: list[str]) -> list[Standing | JobNotFound]:
+                async with self.database.transaction(org_id) as session:
+                    return await jobs.standings(session, org_id, wanted)
+
+            loader = self._standings[org_id] = DataLoader(load, cache=False)
+        return loader
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from app.api.graphql.pagination import arg
 from app.core.actor import Scope
 from app.core.errors import Invalid
 from app.events import cursors
-from app.events.log import Head, LoggedEvent
+from app.events.log import LoggedEvent
 from app.events.types import EventType
 from app.jobs import queries
 from app.jobs.filters import JobFilter as PlainFilter
@@ -228,15 +228,16 @@ def _sunsets(batch: list[LoggedEvent]) -> Results:
 
 
 async def _position(info: Info, stream_id: str, after: str | None) -> int:
-    return _begin(info, await info.context.heads.load(stream_id), after)
+    head = await info.context.heads.load(stream_id)
+    return _begin(info, head.last_seq, after)
 
 
-def _begin(info: Info, head: Head, after: str | None) -> int:
+def _begin(info: Info, end: int, after: str | None) -> int:
     """Where to begin. Raises Invalid for a position that the stream has not reached."""
     position = info.context.live.start
     if position is None:
-        position = head.last_seq if after is None else cursors.decode(after)
-    if position > head.last_seq:
+        position = end if after is None else cursors.decode(after)
+    if position > end:
         raise Invalid(
             "This cursor lies beyond the end of the stream; it belongs to another one.",
             path=("after",),
@@ -268,17 +269,15 @@ async def _job_log(
             return None  # this may be the end
         return live.tell(results(batch), batch[-1].seq)
 
-    async with info.context.transaction() as session:
-        # In this order: the last event of a job that is still alive here lies ahead of the head.
-        head = (await queries.heads(session, [job_id])).get(job_id, Head())
-        job = await queries.get(session, who, job_id)
-    position = _begin(info, head, after)
-    over = job.status in TERMINAL
-    if over and await _at_end(info, job_id, position):
+    who.require(Scope.READ)
+    standing = await info.context.services.standings(who.org_id).load(job_id)
+    position = _begin(info, standing.last_seq, after)
+    over = standing.status in TERMINAL
+    if over and position == standing.last_seq:
         return
     async with aclosing(
         info.context.services.streams.follow(
-            who.org_id, job_id, position, live.idle, head.last_seq, take
+            who.org_id, job_id, position, live.idle, standing.last_seq, take
         )
     ) as batches:
         async for batch in batches:

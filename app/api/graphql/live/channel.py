@@ -11,6 +11,9 @@ from typing import Any
 Results = Iterable[tuple[int, int, Any]]
 """Each with the first and the last entry of the stream that it tells of."""
 
+Read = Callable[[Any], dict[str, Any]]
+"""The data of a result of which nothing but leaves is asked. Raises for any other."""
+
 
 class Channel:
     """Deaf: for whoever runs a subscription for one viewer only."""
@@ -18,8 +21,8 @@ class Channel:
     start: int | None = None
     """Where to begin, whatever `after` says: a viewer goes on from where it was."""
 
-    read: Callable[[Any], dict[str, Any]] | None = None
-    """The data of a result of which nothing but leaves is asked. Raises for any other."""
+    reader: Callable[[], Read] | None = None
+    """What finds out how the subscription's results are read."""
 
     def begin(self, position: int) -> None:
         """The stream begins after this position."""

@@ -11,7 +11,7 @@ from app.api import authentication
 from app.api.graphql.caches import Documents
 from app.api.graphql.context import Context, Services
 from app.api.graphql.live.execution import Execution
-from app.api.graphql.live.plans import NOW, Plans
+from app.api.graphql.live.plans import NOW, Plans, Readers
 from app.api.graphql.live.pulse import Pulse
 from app.api.key_watch import KeyWatch
 from app.core.actor import Actor
@@ -40,6 +40,7 @@ class Live:
         self.draining = False
         self.documents = documents
         self._plans = Plans(documents)
+        self.readers = Readers()
         self.pulse = Pulse()
 
     def watch(self, viewer: "Viewer", seen: int | None = None) -> bool:

@@ -20,7 +20,7 @@ from strawberry.types.execution import ExecutionResult, PreExecutionError
 
 from app.api.graphql.answers import payload_of
 from app.api.graphql.errors import present
-from app.api.graphql.live.channel import Channel, Results
+from app.api.graphql.live.channel import Channel, Read, Results
 from app.api.graphql.live.plans import Request
 from app.api.graphql.live.wire import Result
 from app.core.errors import Unavailable
@@ -61,6 +61,7 @@ class Execution(Channel):
         self._floor = 0  # everything after it is in `_recent`
         self._written = 0
         self._written_bytes = 0
+        self._read: Read | None = None
         self._lost_at: float | None = None  # since when the database is out of reach
         self.task: asyncio.Task[None] | None = None
 
@@ -89,10 +90,10 @@ class Execution(Channel):
         return True
 
     def tell(self, results: Results, position: int) -> Callable[[], int] | None:
-        read = self.read
-        if read is None or self._live.groups.get(self.key, self) is not self:
+        if self.reader is None or self._live.groups.get(self.key, self) is not self:
             return None  # in a group it may be time to hand the viewers over
         try:
+            read = self._read = self._read or self._live.readers.of(self.request, self.reader)
             payloads = [(first, last, _encoded({"data": read(it)})) for first, last, it in results]
         except Exception:  # noqa: BLE001 - the general way says what is wrong
             return None
@@ -172,7 +173,7 @@ class Execution(Channel):
             shown = present(GraphQLError(str(bug), original_error=bug), self._request_id)
             self._refuse([shown.formatted])
         finally:
-            self.read = None
+            self.reader = None
             self._live.forget(self)
 
     async def _follow(self, context: Any) -> list[Any]:

@@ -19,6 +19,7 @@ from graphql.execution.executor import CollectedErrors, to_nodes
 from graphql.pyutils import Path
 
 from app.api.graphql.executor import LeafExecutor, Plan, Unusual
+from app.api.graphql.live.channel import Read
 
 
 class EventExecutor(LeafExecutor):
@@ -26,19 +27,20 @@ class EventExecutor(LeafExecutor):
         super().__init__(*args, **kwargs)
         # One list for the executors of all events: they are shallow copies of the first.
         self._collected: list[CollectedFields] = []
-        self._whole: tuple[str, Plan | None] | None = None
         if self.operation.operation is OperationType.SUBSCRIPTION and self.context_value:
-            self.context_value.live.read = self.read
+            self.context_value.live.reader = self.reader
 
-    def read(self, value: Any) -> dict[str, Any]:
-        """The data of an event of which nothing but leaves is asked. Raises whatever the general
-        way has to explain."""
-        if self._whole is None:
-            self._whole = self._whole_event()
-        name, plan = self._whole
-        if plan is None:
-            raise Unusual
-        return {name: plan.result(value)}
+    def reader(self) -> Read:
+        """What reads the data of an event of which nothing but leaves is asked, and raises whatever
+        the general way has to explain. It outlives this executor."""
+        name, plan = self._whole_event()
+
+        def read(value: Any) -> dict[str, Any]:
+            if plan is None:
+                raise Unusual
+            return {name: plan.result(value)}
+
+        return read
 
     def execute_operation(self, serially: bool | None = None) -> Any:
         root = self.schema.subscription_type

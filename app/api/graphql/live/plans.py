@@ -1,6 +1,6 @@
 """Which viewers see the same: a subscription's document and variables without the cursor."""
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from graphql import (
 from strawberry.types.graphql import OperationType
 
 from app.api.graphql.caches import Documents
+from app.api.graphql.live.channel import Read
 from app.core.actor import Actor
 from app.core.errors import Invalid
 from app.events import cursors
@@ -98,6 +99,25 @@ class Plans:
             self._known.clear()
         self._known[place] = plan
         return plan
+
+
+class Readers:
+    """How the results of documents seen lately are read: a thousand groups of one document share
+    what was found out, which stays in the processor's cache."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str | None], Read] = {}
+
+    def of(self, request: Request, find_out: Callable[[], Read]) -> Read:
+        if "@" in request.query or len(request.query) > _LONGEST:
+            return find_out()  # by a directive the variables choose the fields
+        place = (request.query, request.operation_name)
+        read = self._known.get(place)
+        if read is None:
+            if len(self._known) >= _MOST:
+                self._known.clear()
+            read = self._known[place] = find_out()
+        return read
 
 
 def _plan(document: DocumentNode, name: str | None) -> Plan:
