@@ -27,7 +27,7 @@ class Grading:
 
     def __init__(self, config: ReinforcementConfig, reporter: Reporter, stop: StopRequest) -> None:
         self._config, self._reporter, self._stop = config, reporter, stop
-        self._asker = Asker(config.model_urls)
+        self._asker = Asker(config.model_endpoint)
         self._bad_batches = 0
         self._warned: set[str] = set()
 

@@ -21,7 +21,7 @@ from app.core.secrets import master_key
 from app.core.settings import Settings
 from app.events.doorbell import Doorbell
 from app.files.store import FolderStore
-from app.graders.client import Graders
+from app.graders.client import Graders, Options
 from app.worker import hardware
 from app.worker.deployment_run import DeploymentRun
 from app.worker.grading_run import GradingRun
@@ -52,8 +52,8 @@ class Worker:
         self._database.after_commit = self._doorbell.ring
         self._doorbell.on_ring(self._heard)
         self._egress = Egress()
-        self._servers = Servers(settings, master_key(settings), self._egress)
-        self._graders = Graders()  # a process that starts when it is first asked
+        key = master_key(settings)
+        self._servers = Servers(settings, key, self._egress)
         self._machine = hardware.describe()
         self._shop = Workshop(
             settings,
@@ -61,7 +61,10 @@ class Worker:
             FolderStore(settings.data_dir / "files"),
             BaseModels(settings),
             self._machine,
+            key,
         )
+        # A process that starts when it is first asked.
+        self._graders = Graders(Options(model_urls=[self._shop.models_url]))
         self._executor = LocalExecutor(settings, hardware.visible_gpus())
         kinds = {part["kind"] for part in self._machine["parts"]}
         self._labels = sorted({"local", *kinds, *settings.worker_labels})
