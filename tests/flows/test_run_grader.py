@@ -16,7 +16,8 @@ pytestmark = pytest.mark.timeout(200)
 RUN = """mutation ($i: RunGraderInput!) { runGrader(input: $i) { result { reward failed passed
   subRewards { name value } scores { name value } tokenUsage { model tokens } executionSeconds notes
   errors { sampleParseError invalidVariableError unresponsiveRewardError pythonGraderRuntimeError
-    pythonGraderServerError pythonGraderRuntimeErrorDetails details } }
+    pythonGraderServerError pythonGraderRuntimeErrorDetails modelGraderParseError
+    modelGraderServerError modelGraderServerErrorDetails details } }
   userErrors { __typename code path message } } }"""
 EXACT = {
     "stringCheck": {
