@@ -107,7 +107,7 @@ async def test_one_that_was_changed_is_refused(
     for nonsense in ("lg_", "lg_a.b.c.d", "lg_....", f"{token}0", token[:-1]):
         assert await status(server, nonsense, "any") == 401, nonsense
     async with Api(server, None) as client:
-        headers = {"authorization": "Bearer lg_é.x".encode()}
+        headers = {b"authorization": "Bearer lg_é.x".encode()}
         assert (await client.http.post(CHAT, headers=headers)).status_code == 401
     # Signed, but of an attempt that is another organization's.
     stolen = replace(claim, org_id=theirs.org_id)
