@@ -15,9 +15,7 @@ from app.training.run import StopRequest
 
 BATCH_SECONDS = 600.0
 LONGEST_PAUSE = 30.0  # seconds between two tries to reach graders that are out of reach
-MODEL_PATIENCE = (
-    600.0  # seconds that the model of a grader may be out of reach: it may be restarted
-)
+MODEL_PATIENCE = 600.0  # seconds that a grader's model may be out of reach, as in a restart
 STOP_GRACE = 10.0  # seconds that a batch in work may still take once a stop was asked for
 # When more than half of the samples could not be judged, so many batches in a row, the grader is
 # at fault and not the samples.
