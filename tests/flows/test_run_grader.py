@@ -122,20 +122,6 @@ async def test_a_sample_in_parts(client: Api) -> None:
             {"sample": {"parts": {"outputText": "", "outputTools": [{}, 1]}}},
             ["sample", "parts", "outputTools", "1"],
         ),
-        (
-            {
-                "grader": {
-                    "labelModel": {
-                        "name": "g",
-                        "model": "judge",
-                        "input": [{"role": "USER", "content": [{"text": "?"}]}],
-                        "labels": ["a"],
-                        "passingLabels": ["a"],
-                    }
-                }
-            },
-            ["grader"],
-        ),
     ],
 )
 async def test_a_fault_is_named_with_its_path(
