@@ -9,6 +9,7 @@ from app.accounts import keys
 from app.accounts import service as accounts
 from app.accounts.errors import KeyMissing
 from app.api.graphql.context import Services
+from app.attempts import tokens
 from app.core.actor import Actor
 
 
@@ -25,6 +26,17 @@ async def actor_of_headers(
 ) -> Actor:
     """Raises KeyMissing, KeyUnknown, KeyExpired or KeyRevoked."""
     return await actor_of_key(services, key_of_headers(headers), request_id)
+
+
+async def caller_of_headers(
+    services: Services, headers: Mapping[str, str], request_id: str
+) -> Actor:
+    """Who calls a model: whoever has a key, or an attempt whose graders ask one. Raises what
+    `actor_of_headers` does, and Unauthenticated."""
+    token = (key_of_headers(headers) or "").strip()
+    if token.startswith(tokens.PREFIX):
+        return await tokens.authenticate(services.database, services.master_key, token, request_id)
+    return await actor_of_headers(services, headers, request_id)
 
 
 def key_of_params(params: Any) -> str | None:

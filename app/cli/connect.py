@@ -22,8 +22,6 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing el
 # A server that restarts is waited for, but a script must not hang for ever.
 PATIENCE = Timing(first_connect=30, reconnect=600)
 
-_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
-
 
 class NoServer(Exception):
     """It cannot be told which server to ask, or with which key."""
@@ -45,7 +43,7 @@ def server() -> tuple[str, str]:
     except ValidationError as wrong:
         first = wrong.errors()[0]
         raise NoServer(f"LUTHIER_{str(first['loc'][0]).upper()}: {first['msg']}") from wrong
-    url = (given.url or local_url(settings)).rstrip("/")
+    url = (given.url or settings.local_url).rstrip("/")
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise NoServer(f"LUTHIER_URL must be like https://luthier.example.com, not {url!r}.")
@@ -54,12 +52,6 @@ def server() -> tuple[str, str]:
     if given.url and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
         raise NoServer("Set LUTHIER_API_KEY too: the local owner key is not sent elsewhere.")
     return url, _owner_key(settings)
-
-
-def local_url(settings: Settings) -> str:
-    """Where this machine's server listens."""
-    host = _ANY_ADDRESS.get(settings.host, settings.host)
-    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 
 
 def _owner_key(settings: Settings) -> str:

@@ -91,13 +91,13 @@ def submit_job(
         typer.Option(help="How to tune; the data must fit it."),
     ] = "supervised",
     grader: Annotated[
-        Path | None, typer.Option(help="For reinforcement: a JSON file with the grader.")
+        Path | None, typer.Option(help="For reinforcement: a JSON file with a GraderInput.")
     ] = None,
     graders: Annotated[
         Path | None,
         typer.Option(
             help="Judge every checkpoint, and keep the best: a JSON file with a list of "
-            '{"name", "grader", "weight"}. Needs --held-out.'
+            'NamedGraderInput: {"name", "grader", "weight"}. Needs --held-out.'
         ),
     ] = None,
     held_out: Annotated[

@@ -10,7 +10,7 @@ import orjson
 from app.core import clock
 
 _SECRETS = re.compile(
-    r"lt_[A-Za-z0-9]{8,}|sk-[A-Za-z0-9_-]{8,}|whsec_[A-Za-z0-9+/=]{8,}"
+    r"lt_[A-Za-z0-9]{8,}|lg_[\w.]{8,}|sk-[A-Za-z0-9_-]{8,}|whsec_[A-Za-z0-9+/=]{8,}"
     r"|(?i:bearer )[A-Za-z0-9._~+/=-]{8,}|(?<=://)[^/\s:@]*:[^@\s/]+(?=@)"
 )
 

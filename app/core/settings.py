@@ -6,6 +6,8 @@ from typing import Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
+
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
@@ -17,6 +19,11 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address the API listens on.")
     port: int = Field(8000, description="Port the API listens on.", ge=0, le=65535)
+    api_url: str | None = Field(
+        None,
+        description="Where a worker reaches the API, for graders that ask a model. Unset: this "
+        "machine, at the port above.",
+    )
     processes: int = Field(
         1,
         description="API processes, which share the port. Caches and connection pools are each "
@@ -160,3 +167,9 @@ class Settings(BaseSettings):
         description="Checkpoints kept of a job that has no rule of its own, furthest first.",
         ge=1,
     )
+
+    @property
+    def local_url(self) -> str:
+        """Where this machine's API listens."""
+        host = _ANY_ADDRESS.get(self.host, self.host)
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"

@@ -27,6 +27,8 @@ class GradeCase(_Line):
 class ModelEndpoint(_Line):
     """Where graders' models are called: `<base_url>/chat/completions`, with the token."""
 
+    model_config = ConfigDict(hide_input_in_errors=True)
+
     base_url: str
     token: str = Field(repr=False)
 

@@ -45,8 +45,22 @@ def read(asked: dict[str, Any]) -> Evaluation:
             path=(PATH, *map(camel, names)),
         ) from wrong
     for n, one in enumerate(evaluation.graders):
-        _grader(n, one.grader)
+        read_grader(one.grader, _place(n))
     return evaluation
+
+
+def graders(
+    method: str, reward: Any, evaluation: dict[str, Any] | None
+) -> list[tuple[tuple[str, ...], spec.Grader]]:
+    """All graders of a job, each with its place in the input: the one that rewards, and those that
+    judge its checkpoints. Raises JobInputInvalid and GraderInvalid."""
+    found = []
+    if method == "reinforcement":
+        place: tuple[str, ...] = ("method", method, "grader")
+        found.append((place, read_grader(reward, place)))
+    for n, one in enumerate(read(evaluation).graders if evaluation else ()):
+        found.append((_place(n), read_grader(one.grader, _place(n))))
+    return found
 
 
 def check_format(version: DatasetVersion) -> None:
@@ -85,8 +99,8 @@ async def look(
     return found
 
 
-def _grader(n: int, grader: dict[str, Any]) -> spec.Grader:
-    return read_grader(grader, (PATH, "graders", str(n), "grader"))
+def _place(n: int) -> tuple[str, ...]:
+    return (PATH, "graders", str(n), "grader")
 
 
 def _missing(evaluation: Evaluation, path: Path) -> list[str]:
@@ -94,7 +108,7 @@ def _missing(evaluation: Evaluation, path: Path) -> list[str]:
     wanted = [
         (n, one.name, reference)
         for n, one in enumerate(evaluation.graders)
-        for reference in sorted(spec.references(_grader(n, one.grader)), key=str)
+        for reference in sorted(spec.references(read_grader(one.grader, _place(n))), key=str)
         if reference.namespace == "item"
     ]
     lacking: dict[tuple[int, str, Reference], list[int]] = {key: [] for key in wanted}
@@ -111,7 +125,7 @@ def _missing(evaluation: Evaluation, path: Path) -> list[str]:
         if lines and len(lines) == cases:
             raise JobInputInvalid(
                 f"The grader {name!r} asks for {{{{ {reference} }}}}, which no held-out case has.",
-                path=(PATH, "graders", str(n), "grader"),
+                path=_place(n),
             )
         if lines:
             warnings.append(

@@ -40,26 +40,13 @@ def hyperparameters(method: str, asked: dict[str, Any]) -> Hyperparameters:
         ) from wrong
 
 
-def check_grader(method: str, grader: Any) -> None:
-    if method == "reinforcement":
-        read_grader(grader, ("method", method, "grader"))
-
-
 def read_grader(data: Any, place: tuple[str, ...]) -> spec.Grader:
-    """One that training can ask. Raises GraderInvalid, with the place in the grader after that in
-    the input."""
+    """Raises GraderInvalid, with the place in the grader after that in the input."""
     try:
-        grader = spec.read(data)
+        return spec.read(data)
     except GraderInvalid as invalid:
         invalid.path = (*place, *invalid.path)
         raise
-    if models := spec.models(grader):  # a training process has no token to call one with
-        raise JobInputInvalid(
-            f"The grader asks the model {min(models)!r}, which training cannot do yet. Use "
-            "string_check, text_similarity, python, or multi of those.",
-            path=place,
-        )
-    return grader
 
 
 def check_formats(method: str, training: DatasetVersion, validation: DatasetVersion | None) -> None:

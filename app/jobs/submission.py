@@ -21,6 +21,7 @@ from app.datasets.tables import DatasetVersion
 from app.events import log
 from app.events.log import NewEvent
 from app.events.types import EventType
+from app.graders import spec
 from app.jobs import elsewhere, evaluation, integrations, methods, remote, starts
 from app.jobs.errors import JobInputInvalid, MetadataTooLarge
 from app.jobs.estimates import Estimate, Size, estimate
@@ -29,6 +30,7 @@ from app.jobs.retention import Retention
 from app.jobs.states import Cause, JobStatus
 from app.jobs.tables import Job
 from app.jobs.transition import announce
+from app.models import service as models
 from app.models.tables import Model
 from app.providers.errors import Unsupported
 from app.training.hyperparameters import Hyperparameters
@@ -102,7 +104,9 @@ async def check(
         noticed = [*noticed, *await _check_elsewhere(session, actor, asked, place, name)]
     if start and place == LOCAL:
         await starts.check_fit(session, start, asked.method, hyperparameters)
-    methods.check_grader(asked.method, asked.grader)
+    for path, grader in evaluation.graders(asked.method, asked.grader, asked.evaluation):
+        if place == LOCAL:  # a provider has models of its own to judge with
+            await models.require_callable(session, actor, spec.models(grader), path)
     _check_words(asked)
     integrations.check(asked.integrations)
     training = await datasets.get_version(session, actor, asked.training_version_id)
@@ -112,7 +116,6 @@ async def check(
     methods.check_formats(asked.method, training, validation)
     judged_on = None
     if asked.evaluation is not None and asked.evaluation_version_id is not None:
-        evaluation.read(asked.evaluation)
         judged_on = await datasets.get_version(session, actor, asked.evaluation_version_id)
         evaluation.check_format(judged_on)
     if place == LOCAL:

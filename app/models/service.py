@@ -1,5 +1,6 @@
 """What can be done with models: list, deploy, undeploy, delete, and find who answers for a name."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -286,6 +287,21 @@ async def _offered(session: AsyncSession, actor: Actor, name: str) -> str | None
         ):
             return provider
     return None
+
+
+async def require_callable(
+    session: AsyncSession, actor: Actor, names: Iterable[str], path: tuple[str, ...]
+) -> None:
+    """That graders could ask these models. Raises ModelNotFound and ModelNotDeployed, about the
+    input field `path`. One that is being deployed may well be ready when it is asked."""
+    for name in sorted(names):
+        try:
+            await answering(session, actor, name)
+        except DeploymentNotReady:
+            pass
+        except (ModelNotFound, ModelNotDeployed) as refused:
+            refused.path = path
+            raise
 
 
 async def served(session: AsyncSession, claim: Claim) -> tuple[Deployment, Model]:

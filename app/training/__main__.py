@@ -6,6 +6,7 @@ their launcher takes anything else for a crash).
 """
 
 import importlib
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -13,8 +14,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from app.core.parent import die_with_parent
+from app.graders.protocol import ModelEndpoint
 from app.training import group
-from app.training.config import CONFIG, TrainingConfig
+from app.training.config import CONFIG, MODEL_ENDPOINT, TrainingConfig
 from app.training.environment import use_one_gpu
 from app.training.errors import TrainingFailed, TrainingStopped
 from app.training.report import EXIT_FAILED, EXIT_FINISHED, EXIT_STOPPED, Failed, Reporter
@@ -57,8 +59,10 @@ def main(arguments: list[str]) -> int:
 def _read_config(arguments: list[str]) -> TrainingConfig:
     if len(arguments) != 1:
         raise TrainingFailed("invalid_config", "Usage: python -m app.training CONFIG.json")
+    # Taken out, so that nothing which is started from here inherits it.
+    endpoint = os.environ.pop(MODEL_ENDPOINT, None)
     try:
-        return CONFIG.validate_json(Path(arguments[0]).read_bytes())
+        config = CONFIG.validate_json(Path(arguments[0]).read_bytes())
     except OSError as error:
         raise TrainingFailed("invalid_config", f"{arguments[0]} cannot be read.") from error
     except ValidationError as error:
@@ -71,6 +75,10 @@ def _read_config(arguments: list[str]) -> TrainingConfig:
             ) from error
         where = ".".join(path) or None
         raise TrainingFailed("invalid_config", _sentence(first["msg"]), where) from error
+    if endpoint is None:
+        return config
+    given = ModelEndpoint.model_validate_json(endpoint)
+    return config.model_copy(update={"model_endpoint": given})
 
 
 def _sentence(message: str) -> str:

@@ -1,10 +1,11 @@
 """Asking the graders' process from the training thread, which stays free to leave."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from app.graders.client import Graders, Options
+from app.graders.protocol import ModelEndpoint
 
 T = TypeVar("T")
 LOOK_EVERY = 0.25  # seconds between two looks whether to give up
@@ -15,10 +16,13 @@ class GivenUp(Exception):
 
 
 class Asker:
-    """Owns a graders' process, started when it is first asked. To be closed."""
+    """Owns a graders' process, started when it is first asked. To be closed.
 
-    def __init__(self, model_urls: Sequence[str]) -> None:
-        self._graders = Graders(Options(model_urls=model_urls))
+    `endpoint` is the only one at which its graders may ask models.
+    """
+
+    def __init__(self, endpoint: ModelEndpoint | None) -> None:
+        self._graders = Graders(Options(model_urls=[endpoint.base_url] if endpoint else []))
         # The loop runs only while something is asked, in this very thread: the graders' process is
         # to die with it.
         self._runner = asyncio.Runner()

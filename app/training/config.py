@@ -18,6 +18,8 @@ from app.training.hyperparameters import (
     SupervisedHyperparameters,
 )
 
+MODEL_ENDPOINT = "LUTHIER_MODEL_ENDPOINT"
+
 Dtype = Literal["float32", "bfloat16"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -28,8 +30,6 @@ class EvaluationConfig(Evaluation):
     file: Path
     sha256: Sha256
     tenant: str
-    model_endpoint: ModelEndpoint | None = None
-    model_urls: list[str] = Field(default=[], description="Where graders' models may be called.")
     seconds: float = Field(default=600.0, gt=0, description="What one checkpoint may take.")
     resumed_is_unscored: bool = Field(
         default=False, description="The checkpoint resumed from was left before it had its score."
@@ -58,6 +58,12 @@ class TrainingConfig(BaseModel):
     method: Method
     hyperparameters: Hyperparameters
     evaluation: EvaluationConfig | None = None
+    model_endpoint: ModelEndpoint | None = Field(
+        default=None,
+        exclude=True,
+        description="Where graders ask models. Holds a secret, so it is never in the file: it "
+        "comes in the variable MODEL_ENDPOINT.",
+    )
     seed: int = Field(default=42, ge=0, lt=2**32)
     dtype: Auto | Dtype = Field(default="auto", description="Of the frozen weights under LoRA.")
     resume_from: Path | None = None
@@ -95,8 +101,6 @@ class ReinforcementConfig(TrainingConfig):
     hyperparameters: ReinforcementHyperparameters = ReinforcementHyperparameters()
     grader: dict[str, Any]
     tenant: str
-    model_endpoint: ModelEndpoint | None = None
-    model_urls: list[str] = Field(default=[], description="Where graders' models may be called.")
 
 
 _Any = SupervisedConfig | DpoConfig | ReinforcementConfig

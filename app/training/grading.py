@@ -15,6 +15,7 @@ from app.training.run import StopRequest
 
 BATCH_SECONDS = 600.0
 LONGEST_PAUSE = 30.0  # seconds between two tries to reach graders that are out of reach
+MODEL_PATIENCE = 600.0  # seconds that a grader's model may be out of reach, as in a restart
 STOP_GRACE = 10.0  # seconds that a batch in work may still take once a stop was asked for
 # When more than half of the samples could not be judged, so many batches in a row, the grader is
 # at fault and not the samples.
@@ -27,8 +28,9 @@ class Grading:
 
     def __init__(self, config: ReinforcementConfig, reporter: Reporter, stop: StopRequest) -> None:
         self._config, self._reporter, self._stop = config, reporter, stop
-        self._asker = Asker(config.model_urls)
+        self._asker = Asker(config.model_endpoint)
         self._bad_batches = 0
+        self._away_since: float | None = None  # the model that a grader asks
         self._warned: set[str] = set()
 
     def close(self) -> None:
@@ -55,7 +57,9 @@ class Grading:
                     ),
                     self._patience(),
                 )
-                break
+                if (why := self._model_is_away(results)) is None:
+                    break
+                self._warn(f"The model that judges is out of reach, trying again: {why}")
             except GivenUp as given_up:
                 raise TrainingStopped from given_up
             except GraderInvalid as invalid:
@@ -80,6 +84,17 @@ class Grading:
             return until is None or time.monotonic() < until
 
         return may_go_on
+
+    def _model_is_away(self, results: list[GraderResult]) -> str | None:
+        """Why most of the samples were not judged, where that is worth waiting for."""
+        missed = [result for result in results if result.metadata.errors.model_grader_server_error]
+        if 2 * len(missed) <= len(results):
+            self._away_since = None
+            return None
+        now = time.monotonic()
+        if self._away_since is None:
+            self._away_since = now
+        return _reason(missed[0]) if now - self._away_since < MODEL_PATIENCE else None
 
     def _look_at_failures(self, results: list[GraderResult]) -> None:
         failed = [result for result in results if result.failed]

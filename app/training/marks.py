@@ -32,9 +32,11 @@ def count(
         "errors": sum(one.errors for one in scores),
         "samples": _samples(graders, items, answers, marks, results),
     }
-    if missing := [one.name for one in scores if one.score is None]:
-        said["reason"] = f"The grader {missing[0]} was out of reach for most of the answers."
-        return said
+    for one, given in zip(scores, results, strict=True):
+        if one.score is None:
+            why = next(_reason(result) for result in given if _out_of_reach(result))
+            said["reason"] = f"The grader {one.name} was out of reach for most answers: {why}"
+            return said
     weights = sum(grader.weight for grader in graders)
     weighted = (g.weight * (s.score or 0.0) for g, s in zip(graders, scores, strict=True))
     return {**said, "score": sum(weighted) / weights}

@@ -70,7 +70,7 @@ class Scorer:
     asking: Asking
 
     def __post_init__(self) -> None:
-        self._asker = Asker(self.config.model_urls)
+        self._asker = Asker(self.run.config.model_endpoint)
         tokenized = self.tokenizer([p.text for p in self.prompts], add_special_tokens=False)
         self._ids: list[list[int]] = tokenized["input_ids"]
         self._items: list[dict[str, Any]] = [json.loads(p.item) for p in self.prompts]
@@ -141,7 +141,7 @@ class Scorer:
                     cases,
                     tenant=config.tenant,
                     seconds=max(0.1, until - time.monotonic()),
-                    endpoint=config.model_endpoint,
+                    endpoint=self.run.config.model_endpoint,
                 )
                 for one in config.graders
             )

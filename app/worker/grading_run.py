@@ -7,6 +7,7 @@ from app.core.errors import Unavailable
 from app.events.log import Fenced
 from app.graderruns import service as grader_runs
 from app.graderruns.tables import GraderRun
+from app.graders import spec
 from app.graders.client import Graders
 from app.graders.protocol import GradeCase
 from app.graders.result import GraderResult
@@ -46,10 +47,12 @@ class GradingRun:
             return await grader_runs.begin(session, self._claim)
 
     async def _grade(self, run: GraderRun) -> GraderResult | None:
-        case = GradeCase.model_validate(run.given)
+        case, endpoint = GradeCase.model_validate(run.given), None
+        if spec.models(spec.read(run.grader)):
+            endpoint = self._shop.model_endpoint(self._claim, run.project_id)
         try:
             [result] = await self._graders.grade(
-                run.grader, [case], tenant=run.org_id, seconds=run.seconds
+                run.grader, [case], tenant=run.org_id, seconds=run.seconds, endpoint=endpoint
             )
         except Unavailable as trouble:
             log.error("%s: %s", run.id, trouble.message)

@@ -23,7 +23,7 @@ from app.core.settings import Settings
 from app.core.vault import Vault
 from app.events.doorbell import Doorbell
 from app.files.store import FolderStore
-from app.graders.client import Graders
+from app.graders.client import Graders, Options
 from app.providers.registry import Providers
 from app.worker import hardware
 from app.worker.deployment_run import DeploymentRun
@@ -68,8 +68,8 @@ class Worker:
         self._database.after_commit = self._doorbell.ring
         self._doorbell.on_ring(self._heard)
         self._egress = Egress()
-        self._servers = Servers(settings, master_key(settings), self._egress)
-        self._graders = Graders()  # a process that starts when it is first asked
+        key = master_key(settings)
+        self._servers = Servers(settings, key, self._egress)
         self._machine = hardware.describe()
         self._shop = Workshop(
             settings,
@@ -77,10 +77,13 @@ class Worker:
             FolderStore(settings.data_dir / "files"),
             BaseModels(settings),
             self._machine,
+            key,
         )
         self._accounts = ProviderAccounts(
             Providers(settings.provider_origins), Vault(master_keys(settings))
         )
+        # A process that starts when it is first asked.
+        self._graders = Graders(Options(model_urls=[self._shop.models_url]))
         self._executor = LocalExecutor(settings, hardware.visible_gpus())
         kinds = {part["kind"] for part in self._machine["parts"]}
         self._labels = sorted({"local", *kinds, *settings.worker_labels})

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from app.core.settings import Settings
 from app.training import report
-from app.training.config import TrainingConfig
+from app.training.config import MODEL_ENDPOINT, TrainingConfig
 from app.training.environment import command, default_threads, environment
 from app.training.report import Report
 
@@ -76,6 +76,8 @@ class TrainingProcess:
         variables = bare_environment() | environment(config.threads, config.allow_hub)
         if gpus:
             variables["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+        if config.model_endpoint:
+            variables[MODEL_ENDPOINT] = config.model_endpoint.model_dump_json()
         alone = config.processes == 1
         if alone:
             variables[report.REPORT_FD] = str(write_end)

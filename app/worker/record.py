@@ -4,10 +4,11 @@ import asyncio
 import logging
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from app.attempts import tokens
 from app.attempts.queue import Claim
 from app.catalog.base_models import BaseModels
 from app.core import clock
@@ -17,6 +18,7 @@ from app.events.log import NewEvent
 from app.events.types import EventType
 from app.files import service as files
 from app.files.store import FileStore
+from app.graders.protocol import ModelEndpoint
 from app.jobs import examples, progress, results, scores
 from app.jobs.progress import WorkOrder
 from app.jobs.states import JobStatus, RequestedAction
@@ -43,6 +45,18 @@ class Workshop:
     store: FileStore
     base_models: BaseModels
     machine: dict[str, Any]
+    master_key: bytes = field(repr=False)
+
+    @property
+    def models_url(self) -> str:
+        """Where graders call models, in the manner of OpenAI."""
+        settings = self.settings
+        return f"{(settings.api_url or settings.local_url).rstrip('/')}/v1"
+
+    def model_endpoint(self, claim: Claim, project_id: str) -> ModelEndpoint:
+        """For the graders of this attempt, as long as it lives."""
+        token = tokens.mint(self.master_key, claim, project_id)
+        return ModelEndpoint(base_url=self.models_url, token=token)
 
 
 class JobRecord:

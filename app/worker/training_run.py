@@ -12,6 +12,9 @@ from app.catalog.errors import BaseModelUnknown
 from app.datasets.tables import DatasetVersion
 from app.events.log import Fenced
 from app.files.store import sha256_of
+from app.graders import spec
+from app.graders.protocol import ModelEndpoint
+from app.jobs import evaluation
 from app.jobs.progress import WorkOrder
 from app.jobs.states import JobStatus, RequestedAction
 from app.jobs.tables import Job
@@ -155,6 +158,7 @@ class TrainingRun:
                 "method": job.method,
                 **_for_graders(job),
                 "evaluation": self._evaluation(order),
+                "model_endpoint": self._model_endpoint(job),
                 "hyperparameters": job.hyperparameters,
                 "seed": job.seed,
                 "resume_from": data_dir / checkpoint.path if checkpoint else None,
@@ -186,6 +190,13 @@ class TrainingRun:
             "seconds": shop.settings.scoring_seconds,
             "resumed_is_unscored": order.checkpoint is not None and order.checkpoint.score is None,
         }
+
+    def _model_endpoint(self, job: Job) -> ModelEndpoint | None:
+        """Given only to jobs whose graders ask a model."""
+        graders = evaluation.graders(job.method, job.grader, job.evaluation)
+        if not any(spec.models(grader) for _, grader in graders):
+            return None
+        return self._shop.model_endpoint(self._claim, job.project_id)
 
     async def _watch(self) -> None:
         """Pass the owner's wishes down, and end a process that lost its lease or overstays."""

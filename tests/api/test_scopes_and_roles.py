@@ -102,8 +102,10 @@ MUTATIONS = {
     "validateGrader": _given(
         {READ}, Role.MEMBER, grader={"python": {"name": "g", "source": GRADE}}
     ),
-    # A judge that is a model is refused before anything is queued.
-    "runGrader": _given({WRITE}, Role.ADMIN, grader={"labelModel": LABEL}, sample={"text": "yes"}),
+    # A judge that nobody has: refused before anything is queued.
+    "runGrader": _given(
+        {WRITE, INFERENCE}, Role.ADMIN, grader={"labelModel": LABEL}, sample={"text": "yes"}
+    ),
     "deployModel": _given({WRITE}, Role.ADMIN, modelId="$model"),
     "undeployModel": _given({WRITE}, Role.ADMIN, deploymentId="$deployment"),
     "grantCheckpointPermission": _given(

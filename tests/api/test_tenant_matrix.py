@@ -40,11 +40,12 @@ def _input(path: str, kind: str, **more: Any) -> Case:
 
 
 GRADER = {
-    "type": "string_check",
-    "name": "same",
-    "input": "{{ sample.output_text }}",
-    "reference": "yes",
-    "operation": "eq",
+    "stringCheck": {
+        "name": "same",
+        "input": "{{ sample.output_text }}",
+        "reference": "yes",
+        "operation": "EQ",
+    }
 }
 KINDS = ["job", "model", "deployment", "dataset", "version", "file", "checkpoint"]
 KINDS += ["key", "member", "project", "org"]

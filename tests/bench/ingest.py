@@ -207,7 +207,7 @@ async def work() -> None:
     database.after_commit = doorbell.ring
     await doorbell.start()
     store = FolderStore(settings.data_dir / "files")
-    shop = Workshop(settings, database, store, BaseModels(settings), {})
+    shop = Workshop(settings, database, store, BaseModels(settings), {}, b"")
     claims: list[Claim] = []
     while len(claims) < JOBS:
         async with database.transaction(None) as session:

@@ -208,7 +208,9 @@ class Crew:
         self._doorbell = Doorbell(bell.get_secret_value() if bell else url)
         database.after_commit = self._doorbell.ring
         store = FolderStore(settings.data_dir / "files")
-        self.shop = Workshop(settings, database, store, BaseModels(settings), hardware.describe())
+        self.shop = Workshop(
+            settings, database, store, BaseModels(settings), hardware.describe(), b""
+        )
         self._epochs: dict[str, int] = {}
         self._runs: set[asyncio.Task[None]] = set()
         self._id = ids.new(ids.WORKER)

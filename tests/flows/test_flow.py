@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from tests.flows.stack import TINY, Stack, until
+from tests.flows.test_run_grader import graded
 from tests.support import Api, chat_lines
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(300)]
@@ -61,6 +62,7 @@ async def test_a_job_goes_from_data_to_answers(owner: Api) -> None:
     deployment = await deploy(owner, model["id"])
     await answers(owner, model["name"])
     await answers(owner, TINY)
+    await judges(owner, model["name"])
     await undeploy(owner, deployment)
     refused = await owner.http.post("/v1/chat/completions", json=question(model["name"]))
     assert refused.status_code == 409
@@ -142,6 +144,21 @@ async def answers(owner: Api, model: str) -> None:
                 choice = json.loads(line.removeprefix("data: "))["choices"][0]
                 streamed += choice["delta"].get("content") or ""
     assert streamed == said["choices"][0]["message"]["content"]
+
+
+async def judges(owner: Api, model: str) -> None:
+    """It is asked by a grader, whatever so small a model may answer to that."""
+    judge = {
+        "name": "judge",
+        "model": model,
+        "input": [{"role": "USER", "content": [{"text": "Rate {{ sample.output_text }}"}]}],
+        "samplingParams": {"maxCompletionsTokens": 8},
+    }
+    found = await graded(owner, {"scoreModel": judge})
+    [used] = found["tokenUsage"]
+    assert used["model"] == model
+    assert used["tokens"] > 0
+    assert not found["errors"]["modelGraderServerError"]
 
 
 def kill_servers(stack: Stack) -> None:

@@ -61,20 +61,18 @@ LENGTH = """
 def grade(sample, item):
     return min(1.0, len(sample["output_text"]) / item["wanted"])
 """
+POLITE = {
+    "name": "polite",
+    "input": "{{ sample.output_text }}",
+    "reference": "{{ item.word }}",
+    "operation": "ILIKE",
+}
 GRADER = {
-    "type": "multi",
-    "name": "both",
-    "calculate_output": "0.9 * length + 0.1 * polite",
-    "graders": {
-        "length": {"type": "python", "name": "length", "source": LENGTH},
-        "polite": {
-            "type": "string_check",
-            "name": "polite",
-            "input": "{{ sample.output_text }}",
-            "reference": "{{ item.word }}",
-            "operation": "ilike",
-        },
-    },
+    "multi": {
+        "name": "both",
+        "calculateOutput": "0.9 * length + 0.1 * polite",
+        "graders": [{"python": {"name": "length", "source": LENGTH}}, {"stringCheck": POLITE}],
+    }
 }
 
 
@@ -111,7 +109,7 @@ async def test_rewards_become_a_model(owner: Api) -> None:
         j=job,
     )
     job_now = answer["job"]
-    assert job_now["grader"] == GRADER
+    assert set(job_now["grader"]["graders"]) == {"length", "polite"}
     assert job_now["resolvedHyperparameters"]["samples"] == 4
     points = job_now["metrics"]
     assert [point["step"] for point in points] == list(range(7))

@@ -17,16 +17,17 @@ def grade(sample, item):
 """
 EVALUATION = {
     "graders": [
-        {"name": "length", "grader": {"type": "python", "name": "length", "source": LENGTH}},
+        {"name": "length", "grader": {"python": {"name": "length", "source": LENGTH}}},
         {
             "name": "polite",
             "weight": 0.1,
             "grader": {
-                "type": "string_check",
-                "name": "polite",
-                "input": "{{ sample.output_text }}",
-                "reference": "{{ item.word }}",
-                "operation": "ilike",
+                "stringCheck": {
+                    "name": "polite",
+                    "input": "{{ sample.output_text }}",
+                    "reference": "{{ item.word }}",
+                    "operation": "ILIKE",
+                }
             },
         },
     ],

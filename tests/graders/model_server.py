@@ -10,10 +10,13 @@ TOKEN = "a-token-for-graders"
 
 
 class ModelServer:
-    """`answers` are given one after the other; the last one again and again."""
+    """`answers` are given one after the other, the last one again and again, while `may_answer`
+    is set."""
 
     def __init__(self) -> None:
-        self.url = ""
+        self.url, self.token = "", TOKEN
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
         self.requests: list[dict[str, Any]] = []
         self.answers: list[tuple[int, Any]] = []
 
@@ -31,6 +34,7 @@ class ModelServer:
                 lines = head.decode().lower().split("\r\n")
                 length = next(int(line[16:]) for line in lines if line.startswith("content-length"))
                 self.requests.append(json.loads(await reader.readexactly(length)))
+                await self.may_answer.wait()
                 status, body = self._answer(lines)
                 content = body if isinstance(body, bytes) else json.dumps(body).encode()
                 writer.write(
@@ -44,7 +48,7 @@ class ModelServer:
     def _answer(self, lines: list[str]) -> tuple[int, Any]:
         if not lines[0].startswith("post /v1/chat/completions "):
             return 404, refusal(404, "no such route")
-        if f"authorization: bearer {TOKEN}" not in lines:
+        if f"authorization: bearer {self.token}" not in lines:
             return 401, refusal(401, "wrong token")
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 

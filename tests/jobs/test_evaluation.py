@@ -10,7 +10,7 @@ from app.core import clock
 from app.core.database import Database
 from app.jobs import scores
 from tests.jobs import work
-from tests.jobs.test_methods import CHECK, refusal
+from tests.jobs.test_methods import CHECK, CHECK_KEPT, JUDGE, changed, refusal
 from tests.support import Api, chat_line, chat_lines, item_lines, pair_lines
 
 NAMED = {"name": "check", "grader": CHECK}
@@ -40,7 +40,7 @@ async def test_it_is_recorded_for_every_method(api: Api, method: str) -> None:
         j=payload["job"]["id"],
     )
     assert data["job"]["evaluation"] == {
-        "graders": [{"name": "check", "grader": CHECK, "weight": 2.0}],
+        "graders": [{"name": "check", "grader": CHECK_KEPT, "weight": 2.0}],
         "samples": 1,
         "maxCompletionTokens": "auto",
         "temperature": 0.0,
@@ -55,11 +55,10 @@ async def test_it_is_recorded_for_every_method(api: Api, method: str) -> None:
         ({"graders": []}, ["graders"], "at least 1"),
         ({"graders": [NAMED, NAMED]}, [], "named 'check'"),
         ({"graders": [{**NAMED, "weight": 0}]}, ["graders", "0", "weight"], "greater than 0"),
-        ({"graders": [{**NAMED, "grader": 5}]}, ["graders", "0", "grader"], "dictionary"),
         (
-            {"graders": [NAMED, {"name": "b", "grader": {**CHECK, "operation": "is"}}]},
-            ["graders", "1", "grader", "operation"],
-            "eq",
+            {"graders": [NAMED, {"name": "b", "grader": changed(reference="{{ x }}")}]},
+            ["graders", "1", "grader", "stringCheck", "reference"],
+            "no reference",
         ),
         ({"samples": 17}, ["samples"], "16"),
         ({"samples": 2}, [], "temperature 0"),
@@ -87,12 +86,16 @@ async def test_held_out_cases_that_cannot_be_used_are_refused(api: Api) -> None:
     assert code == "DATASET_INVALID"
     code, _, _ = await refusal(api, evaluation=judged_by(data="dsv_nowhere"))
     assert code == "DATASET_VERSION_NOT_FOUND"
-    asks = {**CHECK, "reference": "{{ item.answer }}"}
+    asks = changed(reference="{{ item.answer }}")
     data = await api.dataset_version(item_lines(4, "held"))
     given = judged_by(NAMED, {"name": "asks", "grader": asks}, data=data)
     code, path, message = await refusal(api, evaluation=given)
     assert (code, path) == ("INVALID_INPUT", ["evaluation", "graders", "1", "grader"])
     assert "item.answer" in message
+    given = judged_by(NAMED, {"name": "judge", "grader": JUDGE}, data=data)
+    code, path, message = await refusal(api, evaluation=given)
+    assert (code, path) == ("MODEL_NOT_FOUND", ["evaluation", "graders", "1", "grader"])
+    assert "'big'" in message
 
 
 async def test_leaks_and_missing_fields_are_warned_of(api: Api) -> None:

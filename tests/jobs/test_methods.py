@@ -96,12 +96,26 @@ async def test_early_stopping_without_validation_data_is_refused(api: Api) -> No
 
 
 CHECK = {
-    "type": "string_check",
-    "name": "check",
-    "input": "{{ sample.output_text }}",
-    "reference": "{{ item.word }}",
-    "operation": "like",
+    "stringCheck": {
+        "name": "check",
+        "input": "{{ sample.output_text }}",
+        "reference": "{{ item.word }}",
+        "operation": "LIKE",
+    }
 }
+# The same as it is kept and shown: in OpenAI's format.
+CHECK_KEPT = {"type": "string_check", **CHECK["stringCheck"], "operation": "like"}
+JUDGE = {
+    "scoreModel": {
+        "name": "judge",
+        "model": "big",
+        "input": [{"role": "USER", "content": [{"text": "{{ sample.output_text }}"}]}],
+    }
+}
+
+
+def changed(**fields: Any) -> dict[str, Any]:
+    return {"stringCheck": {**CHECK["stringCheck"], **fields}}
 
 
 async def test_a_reinforcement_job_is_recorded_with_its_grader(api: Api) -> None:
@@ -115,7 +129,7 @@ async def test_a_reinforcement_job_is_recorded_with_its_grader(api: Api) -> None
         "query ($j: ID!) { job(id: $j) { method grader hyperparameters } }", j=payload["job"]["id"]
     )
     job = data["job"]
-    assert (job["method"], job["grader"]) == ("reinforcement", CHECK)
+    assert (job["method"], job["grader"]) == ("reinforcement", CHECK_KEPT)
     given = job["hyperparameters"]
     assert (given["compute_multiplier"], given["eval_samples"], given["reasoning_effort"]) == (
         0.5,
@@ -125,30 +139,24 @@ async def test_a_reinforcement_job_is_recorded_with_its_grader(api: Api) -> None
 
 
 @pytest.mark.parametrize(
-    ("grader", "path", "why"),
+    ("grader", "code", "path", "why"),
     [
-        ({**CHECK, "operation": "equals"}, ["operation"], "eq"),
-        ({**CHECK, "input": "{{ sample.output_text"}, ["input"], ""),
-        ({"type": "rumour"}, [], "type"),
-        ("check", [], ""),
         (
-            {
-                "type": "score_model",
-                "name": "judge",
-                "model": "big",
-                "input": [{"role": "user", "content": "{{ sample.output_text }}"}],
-            },
-            [],
-            "'big', which training cannot do yet",
+            changed(input="{{ sample.output_text"),
+            "INVALID_INPUT",
+            ["stringCheck", "input"],
+            "closed",
         ),
+        (changed(name=""), "INVALID_INPUT", ["stringCheck", "name"], "at least 1"),
+        (JUDGE, "MODEL_NOT_FOUND", [], "'big'"),
     ],
 )
 async def test_a_bad_grader_is_refused_with_its_place(
-    api: Api, grader: Any, path: list[str], why: str
+    api: Api, grader: Any, code: str, path: list[str], why: str
 ) -> None:
     version = await api.dataset_version(item_lines(12))
-    code, found, message = await refusal(
+    found, place, message = await refusal(
         api, trainingData=version, method={"reinforcement": {"grader": grader}}
     )
-    assert (code, found) == ("INVALID_INPUT", ["method", "reinforcement", "grader", *path])
+    assert (found, place) == (code, ["method", "reinforcement", "grader", *path])
     assert why in message

@@ -13,11 +13,12 @@ from tests.web.test_dashboard import EVENTS, POINTS, opened
 from tests.web.training import report, running
 
 GRADER = {
-    "type": "string_check",
-    "name": "check",
-    "input": "{{ sample.output_text }}",
-    "reference": "{{ item.word }}",
-    "operation": "like",
+    "stringCheck": {
+        "name": "check",
+        "input": "{{ sample.output_text }}",
+        "reference": "{{ item.word }}",
+        "operation": "LIKE",
+    }
 }
 DOTS = "document.querySelectorAll('.scores circle').length"
 HIDDEN = "document.querySelector('.score-chart').hidden"

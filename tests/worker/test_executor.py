@@ -11,7 +11,7 @@ import pytest
 
 from app.core.settings import Settings
 from app.training import report
-from app.training.config import CONFIG
+from app.training.config import CONFIG, MODEL_ENDPOINT
 from app.worker.process import LocalExecutor, TrainingProcess
 from tests.training.conftest import chats, tiny_model  # noqa: F401 - fixtures
 from tests.training.training_helpers import base_config
@@ -68,12 +68,15 @@ async def test_several_processes_end_together(
         | {
             "base_model": str(tiny_model),
             "processes": 2,
+            "model_endpoint": {"base_url": "http://127.0.0.1:9/v1", "token": "kept-secret"},
             "hyperparameters": {"n_epochs": 50, "batch_size": 4},
         }
     )
     process = await executor.submit(config)
     ranks = await begun(process, 2)
     assert len(ranks) == 2
+    assert ["kept-secret" in rank.environ()[MODEL_ENDPOINT] for rank in ranks] == [True, True]
+    assert "kept-secret" not in (config.run_dir / "config.json").read_text()
     last = max(ranks, key=lambda rank: int(rank.environ()["RANK"]))
     os.kill(last.pid, signal.SIGKILL)
     endings = [said async for said in process.reports() if said.type in ("failed", "finished")]

@@ -64,7 +64,7 @@ async def run(
     claim = await take(worker_database, database_url, job_id)
     lease = Lease(worker_database, claim, 300)
     store = FolderStore(settings.data_dir / "files")
-    shop = Workshop(settings, worker_database, store, BaseModels(settings), {})
+    shop = Workshop(settings, worker_database, store, BaseModels(settings), {}, b"")
     yield Run(worker_database, claim.org_id, job_id, JobRecord(shop, claim, lease))
     await lease.release()
 

@@ -85,6 +85,9 @@ class ErrorCode(Enum):
         "PERMISSION_NOT_FOUND", description="No such permission."
     )
     MODEL_NOT_FOUND = strawberry.enum_value("MODEL_NOT_FOUND", description="No such model.")
+    MODEL_NOT_DEPLOYED = strawberry.enum_value(
+        "MODEL_NOT_DEPLOYED", description="The model has no deployment that could answer."
+    )
     MODEL_IN_USE = strawberry.enum_value("MODEL_IN_USE", description="The model is deployed.")
     DEPLOYMENT_NOT_FOUND = strawberry.enum_value(
         "DEPLOYMENT_NOT_FOUND", description="No such deployment."

@@ -4,8 +4,10 @@ from typing import Any
 
 import strawberry
 
+from app.api.graphql import grader_inputs
 from app.api.graphql.context import Info
 from app.api.graphql.datasets import DatasetVersion
+from app.api.graphql.grader_inputs import GraderInput
 from app.api.graphql.scalars import JSON, AutoInt
 from app.jobs import tables as rows
 
@@ -13,10 +15,7 @@ from app.jobs import tables as rows
 @strawberry.input(description="A grader of a job's checkpoints.")
 class NamedGraderInput:
     name: str = strawberry.field(description="Its own, at most 64 characters.")
-    grader: JSON = strawberry.field(
-        description="In OpenAI's format: string_check, text_similarity, python, score_model, "
-        "label_model, or multi of those."
-    )
+    grader: GraderInput = strawberry.field(description="What judges an answer.")
     weight: float = strawberry.field(
         description="How much it counts in the score beside the others, above 0, at most 1000.",
         default=1.0,
@@ -51,9 +50,18 @@ class EvaluationInput:
     )
 
     def plain(self) -> dict[str, Any]:
-        """As `app.training.evaluation` has it."""
+        """As `app.training.evaluation` has it. Raises Invalid for a grader."""
         return {
-            "graders": [vars(grader) for grader in self.graders],
+            "graders": [
+                {
+                    "name": one.name,
+                    "grader": grader_inputs.plain(
+                        one.grader, "evaluation", "graders", str(n), "grader"
+                    ),
+                    "weight": one.weight,
+                }
+                for n, one in enumerate(self.graders)
+            ],
             "samples": self.samples,
             "max_completion_tokens": self.max_completion_tokens or "auto",
             "temperature": self.temperature,

@@ -171,14 +171,14 @@ class GraderInput(SingleGraderInput):
     )
 
 
-def read(given: GraderInput, at: str) -> spec.Grader:
-    """The grader of the field `at`. Raises Invalid, with the path of the first fault from there."""
+def read(given: GraderInput, at: tuple[str, ...]) -> spec.Grader:
+    """The grader of the field `at`. Raises Invalid, with the path of the first fault."""
     data = _wire(given)
     if data["type"] == "multi":
         names = [part["name"] for part in data["graders"]]
         for number, name in enumerate(names):
             if name in names[:number]:
-                path = (at, "multi", "graders", str(number))
+                path = (*at, "multi", "graders", str(number))
                 raise Invalid(f"Two graders are named {name!r}.", path=path)
         read_from = data | {"graders": dict(zip(names, data["graders"], strict=True))}
     else:
@@ -187,7 +187,12 @@ def read(given: GraderInput, at: str) -> spec.Grader:
         return spec.read(read_from)
     except GraderInvalid as invalid:
         fault = invalid.problems[0]
-        raise Invalid(fault.message, path=(at, *_typed(fault.path, data))) from invalid
+        raise Invalid(fault.message, path=(*at, *_typed(fault.path, data))) from invalid
+
+
+def plain(given: GraderInput, *at: str) -> dict[str, Any]:
+    """The same as jobs keep it: in OpenAI's format, with its defaults."""
+    return read(given, at).model_dump(exclude_none=True)
 
 
 def _wire(given: SingleGraderInput) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from app.graderruns import service as grader_runs
 from app.graderruns.tables import RunStatus
 from app.graders import result, spec
 from app.graders.protocol import GradeCase
+from app.models import service as models
 
 # Of the time that a request may take: for the grading, and for everything until the answer.
 _GRADING, _WAITING = 0.5, 0.9
@@ -150,24 +151,20 @@ class GraderRunMutations:
     ) -> RunGraderPayload:
         grader_runs.require(info.context.actor)
         with refusing() as refused:
-            grader = grader_inputs.read(input.grader, "grader")
-            if models := spec.models(grader):  # a worker has no token to call one with
-                raise Invalid(
-                    f"The grader asks the model {min(models)!r}, which runGrader cannot do yet. "
-                    "Use string_check, text_similarity, python, or multi of those.",
-                    path=("grader",),
-                )
-            found = await _graded(info, grader.model_dump(exclude_none=True), _case(input))
+            grader = grader_inputs.read(input.grader, ("grader",))
+            found = await _graded(info, grader, _case(input))
             return RunGraderPayload(result=GraderRunResult.of(found))
         return RunGraderPayload(user_errors=refused.user_errors)
 
 
-async def _graded(info: Info, grader: dict[str, Any], case: dict[str, Any]) -> result.GraderResult:
-    """Raises Unavailable."""
+async def _graded(info: Info, grader: spec.Grader, case: dict[str, Any]) -> result.GraderResult:
+    """Raises Unavailable, and what `models.require_callable` does."""
     context, services = info.context, info.context.services
     seconds = services.settings.graphql_seconds
     async with context.transaction() as session:
-        id = await grader_runs.submit(session, context.actor, grader, case, _GRADING * seconds)
+        await models.require_callable(session, context.actor, spec.models(grader), ("grader",))
+        plain = grader.model_dump(exclude_none=True)
+        id = await grader_runs.submit(session, context.actor, plain, case, _GRADING * seconds)
     with suppress(TimeoutError):
         async with asyncio.timeout(_WAITING * seconds):
             async with aclosing(services.streams.follow(context.actor.org_id, id, 1)) as news:

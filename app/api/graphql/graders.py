@@ -44,7 +44,7 @@ class GraderMutations:
     ) -> ValidateGraderPayload:
         info.context.actor.require(Scope.READ)
         with refusing() as refused:
-            grader = grader_inputs.read(input.grader, "grader")
+            grader = grader_inputs.read(input.grader, ("grader",))
             return ValidateGraderPayload(
                 grader=JSON(grader.model_dump(exclude_none=True)),
                 references=sorted(map(str, spec.references(grader))),

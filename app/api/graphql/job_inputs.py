@@ -191,7 +191,7 @@ class SubmitJobInput:
             validation_version_id=versions["validation"],
             method=self._method,
             hyperparameters=self.method.hyperparameters() if self.method else {},
-            grader=self.method.grader if self.method else None,
+            grader=self.method.grader() if self.method else None,
             evaluation=self.evaluation.plain() if self.evaluation else None,
             evaluation_version_id=versions["evaluation"],
             name=self.name,

@@ -5,7 +5,9 @@ from typing import Any
 
 import strawberry
 
-from app.api.graphql.scalars import JSON, AutoFloat, AutoInt
+from app.api.graphql import grader_inputs
+from app.api.graphql.grader_inputs import GraderInput
+from app.api.graphql.scalars import AutoFloat, AutoInt
 
 
 @strawberry.enum(description="What is trained.")
@@ -134,9 +136,7 @@ class DpoInput:
 
 @strawberry.input(description="Reinforcement: make answers likelier that a grader likes.")
 class ReinforcementInput:
-    grader: JSON = strawberry.field(
-        description="In OpenAI's format: string_check, text_similarity, python, or multi of those."
-    )
+    grader: GraderInput = strawberry.field(description="What gives the rewards.")
     hyperparameters: ReinforcementHyperparametersInput | None = strawberry.field(
         description="All automatic when left out.", default=None
     )
@@ -161,9 +161,12 @@ class MethodInput:
             return "reinforcement"
         return "dpo" if self.dpo else "supervised"
 
-    @property
-    def grader(self) -> Any:
-        return self.reinforcement.value.grader if self.reinforcement else None
+    def grader(self) -> dict[str, Any] | None:
+        """In OpenAI's format. Raises Invalid."""
+        if not self.reinforcement:
+            return None
+        given = self.reinforcement.value.grader
+        return grader_inputs.plain(given, "method", "reinforcement", "grader")
 
     def hyperparameters(self) -> dict[str, Any]:
         """What was given, under the names of `app.training.hyperparameters`."""

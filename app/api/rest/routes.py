@@ -1,7 +1,7 @@
 """`/v1`: files in and out, and chat completions of deployed models, in OpenAI's shapes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -37,6 +37,7 @@ _FORM_OVERHEAD = 64 * 1024
 _LARGEST_CHAT = 8 * 1024 * 1024
 
 Handler = Callable[[Request, Actor], Awaitable[Response]]
+Authenticate = Callable[[Services, Mapping[str, str], str], Awaitable[Actor]]
 
 
 class RestDoor:
@@ -52,16 +53,20 @@ class RestDoor:
             Route("/v1/files/{id}/content", self._door(self._content), methods=["GET"]),
             Route("/v1/models", self._door(self._models), methods=["GET"]),
             Route("/v1/models/{id}/content", self._door(self._weights), methods=["GET"]),
-            Route("/v1/chat/completions", self._door(self._chat), methods=["POST"]),
+            Route(
+                "/v1/chat/completions",
+                self._door(self._chat, authentication.caller_of_headers),
+                methods=["POST"],
+            ),
         ]
 
-    def _door(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    def _door(
+        self, handler: Handler, authenticate: Authenticate = authentication.actor_of_headers
+    ) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
             request_id = authentication.new_request_id()
             try:
-                actor = await authentication.actor_of_headers(
-                    self._services, request.headers, request_id
-                )
+                actor = await authenticate(self._services, request.headers, request_id)
                 self._services.limits.rates.spend(actor.key_id, EACH)
                 response = await handler(request, actor)
             except AppError as refused:
