@@ -120,7 +120,12 @@ class Settings(BaseSettings):
     )
 
     worker_labels: list[str] = Field([], description="Labels of this machine's worker.")
-    worker_slots: int = Field(1, description="Training processes at a time.", ge=1, le=64)
+    worker_slots: int = Field(
+        1,
+        description="Training processes at a time. 0: this worker only drives jobs at providers.",
+        ge=0,
+        le=64,
+    )
     processes_per_job: int | None = Field(
         None,
         description="Processes that share the training of one job, each with a GPU of its own. "

@@ -122,6 +122,13 @@ class Worker:
             await self._leave()
 
     async def _claim_all(self) -> None:
+        if self._settings.worker_slots:
+            await self._claim_local()
+        while self._count(ProviderStep) < _ERRANDS:
+            if not await self._claim_errand():
+                break
+
+    async def _claim_local(self) -> None:
         while self._count(TrainingRun) < self._settings.worker_slots:
             if not await self._claim(ids.JOB, lambda c: TrainingRun(self._shop, self._executor, c)):
                 break
@@ -134,9 +141,6 @@ class Worker:
             if not await self._claim(
                 ids.GRADER_RUN, lambda c: GradingRun(self._shop, self._graders, c)
             ):
-                break
-        while self._count(ProviderStep) < _ERRANDS:
-            if not await self._claim_errand():
                 break
 
     async def _claim_errand(self) -> bool:
@@ -185,7 +189,7 @@ class Worker:
 
     async def _report(self) -> None:
         """Every now and then, and soon after a slot was taken or came free."""
-        while True:
+        while self._settings.worker_slots:
             self._changed.clear()
             told = await asyncio.to_thread(hardware.with_load, self._machine)
             told |= {

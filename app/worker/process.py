@@ -34,7 +34,7 @@ class LocalExecutor:
 
     def __init__(self, settings: Settings, gpus: Sequence[str]) -> None:
         slots = settings.worker_slots
-        self.processes_per_job = settings.processes_per_job or max(1, len(gpus) // slots)
+        self.processes_per_job = settings.processes_per_job or max(1, len(gpus) // max(1, slots))
         if gpus:
             self.processes_per_job = min(self.processes_per_job, len(gpus))
         self._gpus, self._slots = gpus, slots
