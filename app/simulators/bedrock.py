@@ -160,6 +160,8 @@ class BedrockSimulator(Simulator):
         self.targets: list[tuple[str, str]] = []
         """Where events go, as an API destination of EventBridge would send them: a URL, and what
         its header `x-api-key` is. Also `PUT /_targets`, `[{"url", "secret"}, …]`."""
+        self.most_keys = 1000
+        """Of a bucket on one page."""
         self.sent: list[tuple[str, int]] = []
         """Events: the job's status, and what was answered."""
 
@@ -339,7 +341,9 @@ class BedrockSimulator(Simulator):
     def _repeated(self, asked: Mapping[str, Any], made: Any) -> Any:
         """What the same token made before."""
         token = asked.get("clientRequestToken")
-        before = next((m for m in made if token and m.asked["clientRequestToken"] == token), None)
+        before = next(
+            (m for m in made if token and m.asked.get("clientRequestToken") == token), None
+        )
         if before is not None:
             same = {**before.asked, "hyperParameters": None} == {
                 **before.asked,
@@ -455,8 +459,8 @@ class BedrockSimulator(Simulator):
                     "modelLifecycle": life,
                 }
             )
-        wanted = request.query_params.get("byCustomizationType", "FINE_TUNING")
-        rows = [row for row in rows if wanted in row["customizationsSupported"]]
+        if request.query_params.get("byCustomizationType", "FINE_TUNING") != "FINE_TUNING":
+            rows = []
         return json_response({"modelSummaries": rows})
 
     def made(self) -> dict[str, Job]:
@@ -540,7 +544,6 @@ class BedrockSimulator(Simulator):
         for other in self.deployments.values():
             if other.name == name and (other.units is None) == (units is None):
                 raise Refused(400, "ConflictException", f"The name {name} is already in use.")
-        asked = {"clientRequestToken": None, **asked}
         made = self.deployments[arn] = Deployment(arn, name, job, self.now(), units, asked)
         return made
 
@@ -706,7 +709,8 @@ class BedrockSimulator(Simulator):
 
     async def list_objects(self, request: Request) -> Response:
         query, bucket = request.query_params, self.bucket(request)
-        prefix, most = query.get("prefix", ""), int(query.get("max-keys", 1000))
+        prefix, most = query.get("prefix", ""), int(query.get("max-keys", self.most_keys))
+        most = min(most, self.most_keys)
         after = query.get("start-after", "")
         if token := query.get("continuation-token"):
             after = base64.b64decode(token).decode()
