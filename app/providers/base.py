@@ -113,6 +113,7 @@ class Data:
     case_count: int
     role: Literal["training", "validation"] = "training"
     base_model: str = ""
+    """Where each family of models has its own form. "" when it is not known yet."""
 
 
 @dataclass(frozen=True)
@@ -263,7 +264,7 @@ class Adapter:
             auth=self.auth(client),
             pace=pace or Pace(),
             secrets=tuple(account.secrets.values()),
-            read_error=self.read_error,
+            read_refusal=self.read_refusal,
             allowed=allowed,
         )
 
@@ -287,6 +288,13 @@ class Adapter:
         if not isinstance(error, dict):
             return None, None, None
         return error.get("code") or error.get("type"), error.get("message"), error.get("param")
+
+    def read_refusal(
+        self, response: httpx.Response, body: Any
+    ) -> tuple[str | None, str | None, str | None]:
+        """The same of the whole answer, for those who say it in headers or in XML. `body` is None
+        when it is no JSON."""
+        return self.read_error(response.status_code, body)
 
     async def check(self) -> None:
         """Ask for something small, to see whether the credential works."""

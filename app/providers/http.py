@@ -31,7 +31,7 @@ _LARGEST = 64 << 20
 _AGAIN = frozenset({408, 500, 502, 503, 504})
 _SECRET = re.compile(r"(sk-|whsec_|fw_|tgp_|AKIA|ASIA|Bearer\s+)[A-Za-z0-9_\-./+=]{6,}")
 
-ReadError = Callable[[int, Any], tuple[str | None, str | None, str | None]]
+ReadRefusal = Callable[[httpx.Response, Any], tuple[str | None, str | None, str | None]]
 
 
 class Pace:
@@ -68,12 +68,12 @@ class Http:
         auth: httpx.Auth | None,
         pace: Pace,
         secrets: tuple[str, ...],
-        read_error: ReadError,
+        read_refusal: ReadRefusal,
         allowed: Allowed,
     ) -> None:
         self._client, self._who, self._auth, self._pace = client, who, auth, pace
         self._secrets = [one for one in secrets if len(one) >= 6]
-        self._read_error, self._allowed = read_error, allowed
+        self._read_refusal, self._allowed = read_refusal, allowed
 
     async def json(self, method: str, url: str, **request: Any) -> Any:
         """The JSON of the answer; {} when it is empty. Takes what `call` takes."""
@@ -176,7 +176,7 @@ class Http:
             body = orjson.loads(response.content)
         except orjson.JSONDecodeError:
             body = None
-        code, message, param = self._read_error(status, body)
+        code, message, param = self._read_refusal(response, body)
         words = self.clean(str(message or response.reason_phrase or "no reason given"))
         said = f"{self._who} says: {words} (HTTP {status})"
         final = {"insufficient_quota", "quotaExceeded", "billing_limit"}

@@ -8,8 +8,17 @@ from typing import Any
 import httpx
 
 from app.providers.base import Account, Adapter
+from app.providers.bedrock import CLAUDE_3_HAIKU, Bedrock
 from app.providers.openai import OpenAI
 from app.providers.urls import Allowed
+from app.simulators.bedrock import (
+    ACCESS_KEY_ID,
+    ACCOUNT,
+    BUCKET,
+    REGION,
+    SECRET_ACCESS_KEY,
+    BedrockSimulator,
+)
 from app.simulators.openai import OpenAISimulator
 from app.simulators.runs import Plan
 from app.simulators.simulator import Simulator
@@ -36,6 +45,21 @@ class Place:
 
 
 PLACES: dict[str, Place] = {
+    "bedrock": Place(
+        Bedrock,
+        BedrockSimulator,
+        CLAUDE_3_HAIKU,
+        {"access_key_id": ACCESS_KEY_ID, "secret_access_key": SECRET_ACCESS_KEY},
+        {
+            "region": REGION,
+            "role_arn": f"arn:aws:iam::{ACCOUNT}:role/tuning",
+            "bucket": BUCKET,
+            "prefix": "luthier",
+            "base_url": "{url}",
+            "runtime_url": "{url}",
+            "storage_url": f"{{url}}/{BUCKET}",
+        },
+    ),
     "openai": Place(
         OpenAI,
         OpenAISimulator,
