@@ -8,8 +8,10 @@ from typing import Any
 import httpx
 
 from app.providers.base import Account, Adapter
+from app.providers.fireworks import Fireworks
 from app.providers.openai import OpenAI
 from app.providers.urls import Allowed
+from app.simulators.fireworks import FireworksSimulator
 from app.simulators.openai import OpenAISimulator
 from app.simulators.runs import Plan
 from app.simulators.simulator import Simulator
@@ -36,6 +38,13 @@ class Place:
 
 
 PLACES: dict[str, Place] = {
+    "fireworks": Place(
+        Fireworks,
+        FireworksSimulator,
+        "accounts/fireworks/models/llama-v3p1-8b-instruct",
+        {"api_key": "fw_simulatedkey1234567890"},
+        {"base_url": "{url}", "account": "acme"},
+    ),
     "openai": Place(
         OpenAI,
         OpenAISimulator,
