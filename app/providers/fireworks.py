@@ -245,8 +245,11 @@ class Fireworks(Adapter):
         after = int(told) if newest != told and told.isdigit() else -1
         content = await self._metrics(job)
         items = [item for item in points_of(content or b"") if (item.step or 0) > after]
-        saved = await self._rows(f"{self.home}/{job.id}/checkpoints", "checkpoints", 1000)
-        items += [checkpoint for row in saved if (checkpoint := checkpoint_of(row))]
+        # No checkpoints may be a refusal, for jobs from before there were any. Whether the job
+        # itself is gone, `get` says.
+        with suppress(ProviderMissing, ProviderRefused):
+            saved = await self._rows(f"{self.home}/{job.id}/checkpoints", "checkpoints", 1000)
+            items += [checkpoint for row in saved if (checkpoint := checkpoint_of(row))]
         # Of one step the values come first.
         return sorted(items, key=lambda item: (item.step is None, item.step, item.kind[0] != "m"))
 

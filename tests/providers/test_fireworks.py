@@ -147,6 +147,18 @@ async def test_the_same_data_is_sent_once(pair: Pair, tmp_path: Path) -> None:
     assert len([one for one in simulator.requests if one.endswith(":upload")]) == 2
 
 
+async def test_an_upload_that_breaks_is_sent_again_whole(pair: Pair, tmp_path: Path) -> None:
+    simulator, adapter = pair
+    whole = await adapter.upload(data(tmp_path, chat_lines(20)))
+    sent, simulator.datasets[whole].content = simulator.datasets[whole].content, b""
+    simulator.datasets[whole].ready_at = None
+    with (tmp_path / "sent").open("w+b") as file:
+        file.write(sent)
+        simulator.cheats.errors = 1
+        await adapter._send(whole, file)
+    assert simulator.datasets[whole].content == sent
+
+
 async def test_data_that_is_never_ready_is_given_up(pair: Pair, tmp_path: Path) -> None:
     simulator, adapter = pair
     simulator.settling, adapter.patience = 600, 0.1
