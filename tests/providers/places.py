@@ -9,6 +9,7 @@ import httpx
 
 from app.providers.base import Account, Adapter
 from app.providers.bedrock import CLAUDE_3_HAIKU, Bedrock
+from app.providers.fireworks import Fireworks
 from app.providers.openai import OpenAI
 from app.providers.urls import Allowed
 from app.simulators.bedrock import (
@@ -19,6 +20,7 @@ from app.simulators.bedrock import (
     SECRET_ACCESS_KEY,
     BedrockSimulator,
 )
+from app.simulators.fireworks import FireworksSimulator
 from app.simulators.openai import OpenAISimulator
 from app.simulators.runs import Plan
 from app.simulators.simulator import Simulator
@@ -59,6 +61,13 @@ PLACES: dict[str, Place] = {
             "runtime_url": "{url}",
             "storage_url": f"{{url}}/{BUCKET}",
         },
+    ),
+    "fireworks": Place(
+        Fireworks,
+        FireworksSimulator,
+        "accounts/fireworks/models/llama-v3p1-8b-instruct",
+        {"api_key": "fw_simulatedkey1234567890"},
+        {"base_url": "{url}", "account": "acme"},
     ),
     "openai": Place(
         OpenAI,
