@@ -19,7 +19,8 @@ _RENEW = text(
 )
 _GIVE_BACK = text(
     "UPDATE attempts SET worker_id = NULL, lease_until = NULL,"
-    " due_at = CASE WHEN nudged IS NULL THEN :due_at ELSE :now END"
+    " due_at = CASE WHEN nudged IS NULL"
+    " THEN CAST(:due_at AS timestamptz) ELSE CAST(:now AS timestamptz) END"
     " WHERE id = :id AND epoch = :epoch AND worker_id IS NOT NULL AND finished_at IS NULL"
     " RETURNING id"
 )
