@@ -42,6 +42,8 @@ class Cheats:
     """So many of the next requests are answered with 500."""
     lose_answers: int = 0
     """So many of the next creates are carried out, and then the connection breaks."""
+    lose_creates: int = 0
+    """So many of the next creates never arrive: the connection breaks before."""
     word: str | None = None
     """The status that every live job shows: a word that nobody has heard before."""
     vanished: list[str] = field(default_factory=list)
@@ -196,6 +198,10 @@ class _Misbehaving:
         creates = scope["method"] == "POST" and scope["path"].endswith(sim.creating)
         if not (creates and sim.creating):
             await self._app(scope, receive, send)
+            return
+        if cheats.lose_creates > 0:
+            cheats.lose_creates -= 1
+            await _break_off(send)
             return
         sim.creates += 1
         if cheats.lose_answers > 0:
