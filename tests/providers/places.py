@@ -52,4 +52,5 @@ async def place(name: str, plan: Plan = QUICK) -> AsyncIterator[tuple[Simulator,
     found = PLACES[name]
     simulator = found.simulator(plan, seed=1)
     async with simulator.served() as url, httpx.AsyncClient(trust_env=False, timeout=5) as client:
-        yield simulator, found.adapter(found.account(url), client, Allowed([url])), url
+        allowed = Allowed([url, *simulator.origins])
+        yield simulator, found.adapter(found.account(url), client, allowed), url
