@@ -9,10 +9,12 @@ import httpx
 
 from app.providers.base import Account, Adapter
 from app.providers.openai import OpenAI
+from app.providers.together import Together
 from app.providers.urls import Allowed
 from app.simulators.openai import OpenAISimulator
 from app.simulators.runs import Plan
 from app.simulators.simulator import Simulator
+from app.simulators.together import TogetherSimulator
 
 QUICK = Plan(validating=0.1, queued=0.1, steps=12, step_seconds=0.05)
 
@@ -42,6 +44,13 @@ PLACES: dict[str, Place] = {
         "gpt-4o-mini-2024-07-18",
         {"api_key": "sk-simulated-key-1234567890"},
         {"base_url": "{url}/v1"},
+    ),
+    "together": Place(
+        Together,
+        TogetherSimulator,
+        "meta-llama/Meta-Llama-3.1-8B-Instruct-Reference",
+        {"api_key": "tgp_simulated-key-1234567890"},
+        {"base_url": "{url}", "project": "proj_simulated"},
     ),
 }
 
