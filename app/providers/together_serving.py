@@ -42,8 +42,6 @@ class Dedicated(Adapter):
 
     async def deploy(self, placing: Placing) -> Placed:
         """The traffic is turned to it by `deployment`, once it can take it."""
-        endpoint = await self._made("/endpoints", placing.name, {"name": placing.name})
-        path = f"/endpoints/{endpoint['id']}/deployments"
         told: dict[str, Any] = {
             "name": placing.name,
             "model": await self._resource(placing.model),
@@ -51,8 +49,9 @@ class Dedicated(Adapter):
         }
         if placing.hardware:
             told["config"] = self._config(placing.hardware)
-        made = await self._made(path, placing.name, told)
-        return await self._look(endpoint, made)
+        endpoint = await self._made("/endpoints", placing.name, {"name": placing.name})
+        path = f"/endpoints/{endpoint['id']}/deployments"
+        return await self._look(endpoint, await self._made(path, placing.name, told))
 
     async def deployment(self, reference: str) -> Placed:
         endpoint, path = await self._endpoint(reference)

@@ -1,4 +1,4 @@
-"""A simulated Together's dedicated endpoints with deployments (v2), and chat, which only they answer.
+"""A simulated Together's dedicated endpoints with deployments (v2), and the chat they answer.
 
 Wire format: the SDK 3.1.1's types.
 """
