@@ -267,7 +267,8 @@ def _level(row: Mapping[str, Any]) -> str:
 
 
 def checkpoints(rows: Iterable[Mapping[str, Any]]) -> list[Item]:
-    """One for each step: of a merged model and its adapter, the model."""
+    """One for each step: of a merged model and its adapter, the model. Told again when what calls
+    it is known, or is another."""
     best: dict[int, Mapping[str, Any]] = {}
     for row in rows:
         step = int(row.get("step") or 0)
@@ -276,7 +277,7 @@ def checkpoints(rows: Iterable[Mapping[str, Any]]) -> list[Item]:
     return [
         Item(
             kind="checkpoint",
-            key=f"checkpoint:{step}",
+            key=":".join(["checkpoint", str(step), *filter(None, [row.get("object_name")])]),
             at=moment(row.get("created_at")),
             step=step,
             model=row.get("object_name") or None,

@@ -17,6 +17,7 @@ from app.providers.together import Together
 from app.providers.together_wire import (
     LONGEST_OWN_SUFFIX,
     LONGEST_SUFFIX,
+    checkpoints,
     csv_of,
     event,
     lines_of,
@@ -129,6 +130,15 @@ def test_events_in_old_and_new_spelling() -> None:
     assert (old.key, old.level, new.level) == (new.key, "error", "error")
     assert event({**row, "type": "warning", "level": "legacy_iwarning"}).level == "warn"
     assert event({**row, "created_at": "2026-11-01T00:00:01Z"}).key != old.key
+
+
+def test_a_checkpoint_is_told_again_when_it_can_be_called() -> None:
+    row = {"step": 4, "path": "s3://a", "checkpoint": "adapter"}
+    merged = {"step": 4, "path": "s3://b", "checkpoint": "model", "object_name": "acme/m"}
+    (first,), (second,) = checkpoints([row]), checkpoints([merged, row])
+    assert (first.model, first.provider_id) == (None, "s3://a")
+    assert (second.model, second.provider_id) == ("acme/m", "s3://b")
+    assert first.key != second.key
 
 
 def test_a_job_as_it_shows_itself() -> None:
