@@ -1,5 +1,7 @@
 """What can come of asking a provider. Only `Refused` and `Missing` say anything about a job."""
 
+from typing import Any
+
 from app.core.errors import AppError, Conflict, Invalid, NotFound, Unavailable
 
 
@@ -47,9 +49,16 @@ class ProviderMissing(NotFound):
 
 
 class ProviderExists(Conflict):
-    """It has one by this name already: where we choose the name, what we made before."""
+    """It has one by this name already: where we choose the name, what we made before.
+
+    `body` is the JSON it said so with, which may tell the id of the one there is.
+    """
 
     code = "PROVIDER_EXISTS"
+
+    def __init__(self, message: str, body: Any = None) -> None:
+        super().__init__(message)
+        self.body = body
 
 
 class Unsupported(Invalid):

@@ -191,7 +191,7 @@ class Http:
         if status == 404:
             raise ProviderMissing(said)
         if status == 409:
-            raise ProviderExists(said)
+            raise ProviderExists(said, body)
         raise ProviderRefused(words, reason=str(code or status), param=param)
 
 

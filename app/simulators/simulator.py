@@ -68,6 +68,8 @@ class Simulator:
     name: ClassVar[str]
     creating: ClassVar[tuple[str, ...]] = ()
     """Ends of the paths whose POST creates a job."""
+    origins: tuple[str, ...] = ()
+    """The URLs of further sockets that it serves, such as a store with signed URLs."""
 
     def __init__(self, plan: Plan | None = None, seed: int = 0) -> None:
         self.plan, self.seed = plan or Plan(), seed
@@ -137,24 +139,8 @@ class Simulator:
     @asynccontextmanager
     async def served(self, port: int = 0) -> AsyncIterator[str]:
         """Serve it on loopback; its URL."""
-        listener = socket.socket(proto=socket.IPPROTO_TCP)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", port))
-        # It breaks connections on purpose: the server's complaints about that are no news.
-        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
-        config = uvicorn.Config(self.app(), log_config=None, access_log=False, lifespan="on")
-        server = uvicorn.Server(config)
-        server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-        task = asyncio.create_task(server.serve(sockets=[listener]))
-        while not server.started:  # noqa: ASYNC110 - uvicorn tells it in no other way
-            await asyncio.sleep(0.01)
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            server.force_exit = True
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        async with listening(self.app(), port) as url:
+            yield url
 
     async def _cheats(self, request: Request) -> Response:
         if request.method == "PUT":
@@ -164,6 +150,29 @@ class Simulator:
                     return json_response({"error": f"Known are {sorted(known)}."}, 400)
                 setattr(self.cheats, name, value)
         return json_response(dataclasses.asdict(self.cheats))
+
+
+@asynccontextmanager
+async def listening(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
+    """Serve an application on loopback; its URL."""
+    listener = socket.socket(proto=socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
+    # It breaks connections on purpose: the server's complaints about that are no news.
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on")
+    server = uvicorn.Server(config)
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    while not server.started:  # noqa: ASYNC110 - uvicorn tells it in no other way
+        await asyncio.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        server.force_exit = True
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
 class _Misbehaving:

@@ -11,6 +11,7 @@ from app.providers.base import Account, Adapter
 from app.providers.bedrock import CLAUDE_3_HAIKU, Bedrock
 from app.providers.fireworks import Fireworks
 from app.providers.openai import OpenAI
+from app.providers.together import Together
 from app.providers.urls import Allowed
 from app.simulators.bedrock import (
     ACCESS_KEY_ID,
@@ -24,6 +25,7 @@ from app.simulators.fireworks import FireworksSimulator
 from app.simulators.openai import OpenAISimulator
 from app.simulators.runs import Plan
 from app.simulators.simulator import Simulator
+from app.simulators.together import TogetherSimulator
 
 QUICK = Plan(validating=0.1, queued=0.1, steps=12, step_seconds=0.05)
 
@@ -76,6 +78,13 @@ PLACES: dict[str, Place] = {
         {"api_key": "sk-simulated-key-1234567890"},
         {"base_url": "{url}/v1"},
     ),
+    "together": Place(
+        Together,
+        TogetherSimulator,
+        "meta-llama/Meta-Llama-3.1-8B-Instruct-Reference",
+        {"api_key": "tgp_simulated-key-1234567890"},
+        {"base_url": "{url}", "project": "proj_simulated"},
+    ),
 }
 
 
@@ -85,4 +94,5 @@ async def place(name: str, plan: Plan = QUICK) -> AsyncIterator[tuple[Simulator,
     found = PLACES[name]
     simulator = found.simulator(plan, seed=1)
     async with simulator.served() as url, httpx.AsyncClient(trust_env=False, timeout=5) as client:
-        yield simulator, found.adapter(found.account(url), client, Allowed([url])), url
+        allowed = Allowed([url, *simulator.origins])
+        yield simulator, found.adapter(found.account(url), client, allowed), url
