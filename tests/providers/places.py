@@ -10,9 +10,12 @@ import httpx
 from app.providers.base import Account, Adapter
 from app.providers.openai import OpenAI
 from app.providers.urls import Allowed
+from app.providers.vertex import Vertex
+from app.simulators.google import service_account
 from app.simulators.openai import OpenAISimulator
 from app.simulators.runs import Plan
 from app.simulators.simulator import Simulator
+from app.simulators.vertex import VertexSimulator
 
 QUICK = Plan(validating=0.1, queued=0.1, steps=12, step_seconds=0.05)
 
@@ -42,6 +45,19 @@ PLACES: dict[str, Place] = {
         "gpt-4o-mini-2024-07-18",
         {"api_key": "sk-simulated-key-1234567890"},
         {"base_url": "{url}/v1"},
+    ),
+    "vertex": Place(
+        Vertex,
+        VertexSimulator,
+        "gemini-2.5-flash",
+        {"service_account": service_account()},
+        {
+            "base_url": "{url}/v1",
+            "storage_url": "{url}",
+            "token_url": "{url}/token",
+            "location": "us-central1",
+            "bucket": "luthier-tuning",
+        },
     ),
 }
 
