@@ -4,10 +4,11 @@ The grant is RFC 7523's, with the claims that google-auth 2.63 sends.
 """
 
 import asyncio
+import hashlib
 import time
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import httpx
 import orjson
@@ -28,81 +29,109 @@ TOKEN_URL = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _LIFETIME = 3600
+_MOST_GRANTS = 1000
 _EARLY = 240.0  # seconds before its end a token is renewed, as google-auth does
 
 
-@dataclass(frozen=True)
-class Key:
-    """What of a service account's JSON key is used. Its `token_uri` is not: whoever writes the
-    JSON would choose where our signature goes."""
-
-    email: str
-    project: str
-    signer: Any
-
-    def assertion(self) -> str:
-        now = int(clock.now().timestamp())
-        claims = {
-            "iss": self.email,
-            "scope": SCOPE,
-            "aud": TOKEN_URL,  # whichever address it is sent to
-            "iat": now,
-            "exp": now + _LIFETIME,
-        }
-        made: bytes = jwt.encode(self.signer, claims)  # type: ignore[no-untyped-call]
-        return made.decode()
+def project_of(text: str) -> str:
+    """The project of a service account's JSON key. Raises ProviderDenied."""
+    project = _read(text).get("project_id")
+    if not isinstance(project, str) or not project:
+        raise ProviderDenied("The service account's JSON key names no project.")
+    return project
 
 
-def read_key(text: str) -> Key:
-    """Raises ProviderDenied."""
+def _assertion(text: str) -> str:
+    """Signed with the JSON key. Its `token_uri` is not used: whoever writes the JSON would choose
+    where our signature goes. Raises ProviderDenied."""
+    told, now = _read(text), int(clock.now().timestamp())
+    claims = {
+        "iss": told.get("client_email"),
+        "scope": SCOPE,
+        "aud": TOKEN_URL,  # whichever address it is sent to
+        "iat": now,
+        "exp": now + _LIFETIME,
+    }
     try:
-        told = orjson.loads(text)
         signer = crypt.RSASigner.from_string(  # type: ignore[no-untyped-call]
             told["private_key"], told.get("private_key_id")
         )
-        return Key(str(told["client_email"]), str(told.get("project_id") or ""), signer)
+        made: bytes = jwt.encode(signer, claims)  # type: ignore[no-untyped-call]
     except (ValueError, TypeError, KeyError, AttributeError):
-        # Not `from`: the cause may quote the key.
-        raise ProviderDenied(
-            "The service account is not a JSON key of Google's: it needs client_email and"
-            " private_key."
-        ) from None
+        raise _unreadable() from None  # the cause may quote the key
+    return made.decode()
+
+
+def _read(text: str) -> dict[str, Any]:
+    try:
+        told = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        raise _unreadable() from None
+    if not isinstance(told, dict) or not told.get("client_email"):
+        raise _unreadable()
+    return told
+
+
+def _unreadable() -> ProviderDenied:
+    return ProviderDenied(
+        "The service account is not a JSON key of Google's: it needs client_email and private_key."
+    )
+
+
+class Grant:
+    """A token, as long as it lasts."""
+
+    def __init__(self) -> None:
+        self.token, self.until = "", 0.0
+        self.lock = asyncio.Lock()
+
+
+_GRANTS: WeakKeyDictionary[httpx.AsyncClient, dict[str, Grant]] = WeakKeyDictionary()
+
+
+def _grant_of(client: httpx.AsyncClient, text: str, url: str) -> Grant:
+    """Adapters come and go; who asks with the same client and key shares the token."""
+    known = _GRANTS.setdefault(client, {})
+    key = hashlib.sha256(f"{url}\n{text}".encode()).hexdigest()
+    known[key] = found = known.pop(key, None) or Grant()
+    if len(known) > _MOST_GRANTS:
+        del known[next(iter(known))]
+    return found
 
 
 class ServiceAccountAuth(httpx.Auth):
     """Signs in when a request needs it, and again shortly before the token ends. The key is read
     only then, so that a wrong one is a refused credential and not a broken start."""
 
-    def __init__(self, text: str, token_url: str, http: Http) -> None:
+    def __init__(self, client: httpx.AsyncClient, text: str, token_url: str, http: Http) -> None:
         self._text, self._url, self._http = text, token_url, http
-        self._key: Key | None = None
-        self._token, self._until = "", 0.0
-        self._lock = asyncio.Lock()
+        self._grant = _grant_of(client, text, token_url)
 
     async def async_auth_flow(
         self, request: httpx.Request
     ) -> AsyncGenerator[httpx.Request, httpx.Response]:
-        known = self._token
+        known = self._grant.token
         token = await self._valid()
         request.headers["authorization"] = f"Bearer {token}"
         response = yield request
         if response.status_code == 401 and token == known:
             # It was revoked before its time. Nothing was done, so even a create may go again.
-            if self._token == token:
-                self._until = 0.0
+            if self._grant.token == token:
+                self._grant.until = 0.0
             request.headers["authorization"] = f"Bearer {await self._valid()}"
             yield request
 
     async def _valid(self) -> str:
-        async with self._lock:
-            if time.monotonic() >= self._until:
-                self._key = self._key or read_key(self._text)
-                body = {"grant_type": GRANT, "assertion": self._key.assertion()}
-                told = await self._exchange(body)
-                self._token = str(told["access_token"])
+        grant = self._grant
+        async with grant.lock:
+            if time.monotonic() >= grant.until:
+                told = await self._exchange(
+                    {"grant_type": GRANT, "assertion": _assertion(self._text)}
+                )
                 lasts = float(told.get("expires_in") or _LIFETIME)
-                self._until = time.monotonic() + max(lasts - _EARLY, lasts / 2)
-            return self._token
+                grant.token = str(told["access_token"])
+                grant.until = time.monotonic() + max(lasts - _EARLY, lasts / 2)
+            return grant.token
 
     async def _exchange(self, body: dict[str, str]) -> dict[str, Any]:
         """Once: the request that waits for it is repeated as a whole. Nothing of that was sent."""

@@ -8,6 +8,7 @@ import re
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cached_property
 from typing import Any
 from urllib.parse import quote
 
@@ -36,7 +37,7 @@ from app.providers.errors import (
     UrlNotAllowed,
 )
 from app.providers.gemini import CannotConvert
-from app.providers.google import TOKEN_URL, ServiceAccountAuth, read_error, read_key
+from app.providers.google import TOKEN_URL, ServiceAccountAuth, project_of, read_error
 from app.providers.http import Http, Pace
 from app.providers.vertex_files import Pieces, convert, points, readable
 from app.providers.vertex_jobs import (
@@ -54,6 +55,7 @@ from app.providers.vertex_rewards import reward_config
 
 _PAGE = 100
 _LOCATION = re.compile(r"[a-z][a-z0-9-]*")
+_ENDPOINT = re.compile(r"projects/[\w:-]+(\.[\w:-]+)*/locations/[\w-]+/endpoints/[\w-]+")
 
 
 class Vertex(Adapter):
@@ -110,7 +112,7 @@ class Vertex(Adapter):
             read_error=read_error,
             allowed=self.allowed,
         )
-        return ServiceAccountAuth(text, self.url("token_url"), http)
+        return ServiceAccountAuth(client, text, self.url("token_url"), http)
 
     def url(self, name: str) -> str:
         location = self.account.settings.get("location") or ""
@@ -121,10 +123,10 @@ class Vertex(Adapter):
                 return "https://aiplatform.googleapis.com/v1"
         return super().url(name)
 
-    @property
+    @cached_property
     def project(self) -> str:
         given = self.account.settings.get("project")
-        return given or read_key(self.account.secrets["service_account"]).project
+        return given or project_of(self.account.secrets["service_account"])
 
     async def _json(self, method: str, name: str, **request: Any) -> Any:
         """`name` of a resource, and maybe a verb."""
@@ -178,9 +180,9 @@ class Vertex(Adapter):
         """A model of Google's, or one of ours, which is known by its endpoint."""
         if not name.startswith("projects/"):
             return {"baseModel": name}
-        if "/endpoints/" in name:
-            found = await self._json("GET", name)
-            name = next((row["model"] for row in found.get("deployedModels") or []), name)
+        if _ENDPOINT.fullmatch(name):
+            deployed = (await self._json("GET", name)).get("deployedModels") or [{}]
+            name = deployed[0].get("model") or name
         return {"preTunedModel": {"tunedModelName": name}}
 
     def _told(self, order: Order) -> dict[str, Any]:
