@@ -13,6 +13,7 @@ from app.providers.fireworks import Fireworks
 from app.providers.openai import OpenAI
 from app.providers.together import Together
 from app.providers.urls import Allowed
+from app.providers.vertex import Vertex
 from app.simulators.bedrock import (
     ACCESS_KEY_ID,
     ACCOUNT,
@@ -22,10 +23,12 @@ from app.simulators.bedrock import (
     BedrockSimulator,
 )
 from app.simulators.fireworks import FireworksSimulator
+from app.simulators.google import service_account
 from app.simulators.openai import OpenAISimulator
 from app.simulators.runs import Plan
 from app.simulators.simulator import Simulator
 from app.simulators.together import TogetherSimulator
+from app.simulators.vertex import VertexSimulator
 
 QUICK = Plan(validating=0.1, queued=0.1, steps=12, step_seconds=0.05)
 
@@ -84,6 +87,19 @@ PLACES: dict[str, Place] = {
         "meta-llama/Meta-Llama-3.1-8B-Instruct-Reference",
         {"api_key": "tgp_simulated-key-1234567890"},
         {"base_url": "{url}", "project": "proj_simulated"},
+    ),
+    "vertex": Place(
+        Vertex,
+        VertexSimulator,
+        "gemini-2.5-flash",
+        {"service_account": service_account()},
+        {
+            "base_url": "{url}/v1",
+            "storage_url": "{url}",
+            "token_url": "{url}/token",
+            "location": "us-central1",
+            "bucket": "luthier-tuning",
+        },
     ),
 }
 
