@@ -109,7 +109,7 @@ class Vertex(Adapter):
             auth=None,
             pace=Pace(),
             secrets=(text,),
-            read_error=read_error,
+            read_refusal=self.read_refusal,
             allowed=self.allowed,
         )
         return ServiceAccountAuth(client, text, self.url("token_url"), http)
