@@ -96,8 +96,15 @@ class OpenAISimulator(Simulator):
         )
 
     def routes(self) -> list[Route]:
+        return [
+            Route(self.base + path, self.door(handler), methods=[method])
+            for method, path, handler in self.table()
+        ]
+
+    def table(self) -> list[tuple[str, str, Any]]:
+        """Verb, path and handler of everything behind the door."""
         jobs = "/fine_tuning/jobs"
-        table: list[tuple[str, str, Any]] = [
+        return [
             ("POST", "/files", self.upload),
             ("GET", "/files", self.list_files),
             ("GET", "/files/{id}", self.get_file),
@@ -118,10 +125,6 @@ class OpenAISimulator(Simulator):
             ("POST", "/webhook_endpoints", self.create_endpoint),
             ("GET", "/webhook_endpoints", self.list_endpoints),
             ("DELETE", "/webhook_endpoints/{id}", self.delete_endpoint),
-        ]
-        return [
-            Route(self.base + path, self.door(handler), methods=[method])
-            for method, path, handler in table
         ]
 
     def admits(self, request: Request) -> bool:
@@ -307,9 +310,8 @@ class OpenAISimulator(Simulator):
         shown = {**told, **(settled if begun else dict.fromkeys(settled, "auto") | told)}
         method = {**method, kind: {**(method.get(kind) or {}), "hyperparameters": shown}}
         if run.phase is Phase.SUCCEEDED and job.result_file is None:
-            job.result_file = self.keep(
-                "step_metrics.csv", "fine-tune-results", result_csv(run.points)
-            ).id
+            name, content = self.result(run)
+            job.result_file = self.keep(name, "fine-tune-results", content).id
         failed = run.failure if run.phase is Phase.FAILED else None
         left = (run.plan.steps - run.step) * run.plan.step_seconds
         return {
@@ -329,13 +331,17 @@ class OpenAISimulator(Simulator):
             "error": (
                 {"code": failed[0], "message": failed[1], "param": failed[2]} if failed else None
             ),
-            "hyperparameters": shown if kind == "supervised" else None,
+            "hyperparameters": shown if kind == "supervised" else {},
             "method": method,
             "seed": run.seed,
             "metadata": asked.get("metadata"),
             "integrations": asked.get("integrations") or [],
             "user_provided_suffix": job.suffix,
         }
+
+    def result(self, run: Run) -> tuple[str, bytes]:
+        """The name and the content of the file with its metrics."""
+        return "step_metrics.csv", result_csv(run.points)
 
     def words(self) -> dict[Phase, str]:
         return WORDS
@@ -544,7 +550,7 @@ class OpenAISimulator(Simulator):
             except httpx.TransportError:
                 status = 0
             self.sent.append((kind, status))
-            if 200 <= status < 300 or secret == "forged":
+            if 200 <= status < 300 or secret == "forged":  # noqa: S105 - a cheat
                 return
             await asyncio.sleep(pause)
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import httpx
 
+from app.providers.azure import Azure
 from app.providers.base import Account, Adapter
 from app.providers.openai import OpenAI
 from app.providers.urls import Allowed
+from app.simulators.azure import AzureSimulator
 from app.simulators.openai import OpenAISimulator
 from app.simulators.runs import Plan
 from app.simulators.simulator import Simulator
@@ -36,6 +38,28 @@ class Place:
 
 
 PLACES: dict[str, Place] = {
+    "azure": Place(
+        Azure,
+        AzureSimulator,
+        "gpt-4.1-mini-2025-04-14",
+        {
+            "api_key": "azure-simulated-key-1234567890",
+            "client_secret": "azure-simulated-secret-1234567890",
+        },
+        {
+            "base_url": "{url}",
+            "arm_url": "{url}",
+            "login_url": "{url}",
+            "resource": "simulated",
+            "subscription": "00000000-0000-0000-0000-000000000001",
+            "resource_group": "models",
+            "account": "simulated",
+            "tenant_id": "00000000-0000-0000-0000-000000000002",
+            "client_id": "00000000-0000-0000-0000-000000000003",
+            "sku": "GlobalStandard",
+            "capacity": "2",
+        },
+    ),
     "openai": Place(
         OpenAI,
         OpenAISimulator,
