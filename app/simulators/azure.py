@@ -50,6 +50,7 @@ class AzureSimulator(OpenAISimulator):
     name = "azure"
     base = "/openai/v1"
     key_prefix = "azure-"
+    endpoint_word = "webhook.endpoint"
 
     def __init__(self, plan: Plan | None = None, seed: int = 0) -> None:
         super().__init__(plan, seed)
