@@ -6,6 +6,7 @@ words, errors of another shape, and no nulls. It trains nothing.
 """
 
 import re
+import uuid
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,7 +107,7 @@ class AzureSimulator(OpenAISimulator):
                 words = "Access denied due to invalid subscription key or wrong API endpoint."
                 return json_response({"error": {"code": "401", "message": words}}, 401)
             response: Response = await handler(request)
-            response.headers["apim-request-id"] = self.id("")
+            response.headers["apim-request-id"] = str(uuid.uuid4())
             return response
 
         return answer

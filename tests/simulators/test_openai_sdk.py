@@ -204,12 +204,12 @@ async def test_pausing_resuming_cancelling(
     simulated: tuple[OpenAISimulator, AsyncOpenAI],
 ) -> None:
     simulator, client = simulated
-    simulator.plan = SLOW
+    simulator.plan = Plan(validating=60, queued=0, steps=600, step_seconds=0.05)
     jobs = client.fine_tuning.jobs
     made = await jobs.create(model=BASE, training_file=await upload(client, chat_lines(20)))
     with pytest.raises(openai.BadRequestError):
         await jobs.pause(made.id)
-    await until(client, made.id, lambda job: bool(simulator.runs[job.id].points))
+    simulator.move(61)
     # `paused` is in OpenAI's examples but not in its list of words.
     with pytest.raises(openai.APIResponseValidationError):
         await jobs.pause(made.id)
@@ -389,3 +389,13 @@ async def test_azure_refuses_strangers(azure: tuple[AzureSimulator, str]) -> Non
     async with strict(f"{url}/openai/v1", "wrong") as stranger:
         with pytest.raises(openai.AuthenticationError):
             await stranger.fine_tuning.jobs.list()
+
+
+async def test_azure_keeps_webhooks_elsewhere(azure: tuple[AzureSimulator, str]) -> None:
+    simulator, url = azure
+    async with AsyncOpenAI(base_url=f"{url}/openai/v1/dashboard", api_key=AZURE_KEY) as client:
+        made = await client.webhooks.create(
+            name="mine", url="https://mine.example", event_types=["fine_tuning.job.failed"]
+        )
+        assert made.signing_secret == simulator.endpoints[made.id].secret
+        assert (await client.webhooks.delete(made.id)).deleted
