@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai import InvalidWebhookSignatureError, OpenAI
 from standardwebhooks import Webhook
@@ -52,6 +52,7 @@ def unwrap(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, int, str]
         yield ask
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1, max_size=40), st.integers(0, 4_000_000_000), st.text(max_size=200))
 def test_it_signs_as_the_standard_package_does(id: str, timestamp: int, body: str) -> None:
     theirs = Webhook(SECRET).sign(id, datetime.fromtimestamp(timestamp, UTC), body)
@@ -136,6 +137,7 @@ HOSTILE = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(HOSTILE, HOSTILE | st.just(str(NOW).encode()), HOSTILE, st.binary(max_size=60))
 def test_hostile_headers_are_refused_and_break_nothing(
     id: bytes, timestamp: bytes, signatures: bytes, body: bytes

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.core import ids
@@ -68,6 +68,7 @@ async def order(adapter: Azure, folder: Path, **more: Any) -> Order:
 async def test_a_marker_survives_in_the_suffix() -> None:
     async with unserved({"api_key": "key"}) as adapter:
 
+        @settings(deadline=None)
         @given(
             st.from_regex(r"ftjob[_-][0-9A-Za-z]{1,21}(\.[1-9][0-9]?)?", fullmatch=True),
             st.none() | st.text("abXY09-_. é", max_size=60),

@@ -129,8 +129,7 @@ async def test_its_events_and_checkpoints_come_in_pages(
     assert [one["step"] for one in steps] == list(range(QUICK.steps, 0, -1))  # type: ignore[index]
     first = await client.fine_tuning.jobs.list_events(made.id, limit=1)
     assert first.has_more
-    listing = client.fine_tuning.jobs.checkpoints.list(made.id, limit=1)
-    saved = [one async for one in listing]
+    saved = [one async for one in client.fine_tuning.jobs.checkpoints.list(made.id, limit=1)]
     assert [one.step_number for one in saved] == [6, 4, 2]
     assert (
         saved[0].fine_tuned_model_checkpoint
@@ -213,8 +212,7 @@ async def test_pausing_resuming_cancelling(
     # `paused` is in OpenAI's examples but not in its list of words.
     with pytest.raises(openai.APIResponseValidationError):
         await jobs.pause(made.id)
-    lenient = AsyncOpenAI(base_url=client.base_url, api_key=KEY)
-    async with lenient:
+    async with AsyncOpenAI(base_url=client.base_url, api_key=KEY) as lenient:
         assert (await lenient.fine_tuning.jobs.retrieve(made.id)).status == "paused"  # type: ignore[comparison-overlap]
     assert (await jobs.resume(made.id)).status == "queued"
     assert (await jobs.cancel(made.id)).status in ("running", "cancelled")
@@ -284,7 +282,7 @@ async def listening() -> AsyncIterator[tuple[str, asyncio.Queue[tuple[dict[str, 
     try:
         yield f"http://127.0.0.1:{port}/hook", arrived
     finally:
-        server.should_exit = server.force_exit = True
+        server.should_exit = True
         await task
 
 
