@@ -58,9 +58,7 @@ async def connect(owner: Api, name: str, url: str) -> dict[str, Any]:
     return dict(answer["setProviderCredential"]["credential"])
 
 
-async def where(
-    owner: Api, name: str, simulators: dict[str, tuple[Simulator, str]]
-) -> Where:
+async def where(owner: Api, name: str, simulators: dict[str, tuple[Simulator, str]]) -> Where:
     if name == "local":
         return Where("local", TINY)
     simulator, url = simulators[name]

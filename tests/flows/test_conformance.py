@@ -1,7 +1,6 @@
 """One suite for every place where a model can be tuned, our own workers among them."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -27,8 +26,8 @@ async def here(
     request: pytest.FixtureRequest,
     owner: Api,
     simulators: dict[str, tuple[Simulator, str]],
-) -> AsyncIterator[Where]:
-    yield await where(owner, request.param, simulators)
+) -> Where:
+    return await where(owner, request.param, simulators)
 
 
 async def submit(owner: Api, here: Where, **more: Any) -> str:
@@ -82,7 +81,9 @@ async def test_from_data_to_answers(owner: Api, here: Where) -> None:
     points: Any = done["metrics"]
     steps = [event["step"] for event in seen if event["type"] == "METRICS"]
     if here.has_metrics:
-        assert points[-1]["trainingLoss"] < next(p for p in points if p["step"] == 1)["trainingLoss"]
+        assert (
+            points[-1]["trainingLoss"] < next(p for p in points if p["step"] == 1)["trainingLoss"]
+        )
         assert sorted(set(steps)) == [point["step"] for point in points]
         assert steps[-1] == done["progress"]["totalSteps"]  # type: ignore[index]
     assert bool(found["checkpoints"]["nodes"]) == here.has_checkpoints

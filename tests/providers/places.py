@@ -7,13 +7,15 @@ from typing import Any
 
 import httpx
 
+from app.providers.azure import Azure
 from app.providers.base import Account, Adapter
-from app.providers.bedrock import CLAUDE_3_HAIKU, Bedrock
+from app.providers.bedrock import Bedrock
 from app.providers.fireworks import Fireworks
 from app.providers.openai import OpenAI
 from app.providers.together import Together
 from app.providers.urls import Allowed
 from app.providers.vertex import Vertex
+from app.simulators.azure import AzureSimulator
 from app.simulators.bedrock import (
     ACCESS_KEY_ID,
     ACCOUNT,
@@ -55,7 +57,7 @@ PLACES: dict[str, Place] = {
     "bedrock": Place(
         Bedrock,
         BedrockSimulator,
-        CLAUDE_3_HAIKU,
+        "amazon.nova-lite-v1:0:300k",
         {"access_key_id": ACCESS_KEY_ID, "secret_access_key": SECRET_ACCESS_KEY},
         {
             "region": REGION,
@@ -73,6 +75,28 @@ PLACES: dict[str, Place] = {
         "accounts/fireworks/models/llama-v3p1-8b-instruct",
         {"api_key": "fw_simulatedkey1234567890"},
         {"base_url": "{url}", "account": "acme"},
+    ),
+    "azure": Place(
+        Azure,
+        AzureSimulator,
+        "gpt-4.1-mini-2025-04-14",
+        {
+            "api_key": "azure-simulated-key-1234567890",
+            "client_secret": "azure-simulated-secret-1234567890",
+        },
+        {
+            "base_url": "{url}",
+            "arm_url": "{url}",
+            "login_url": "{url}",
+            "resource": "simulated",
+            "subscription": "00000000-0000-0000-0000-000000000001",
+            "resource_group": "models",
+            "account": "simulated",
+            "tenant_id": "00000000-0000-0000-0000-000000000002",
+            "client_id": "00000000-0000-0000-0000-000000000003",
+            "sku": "GlobalStandard",
+            "capacity": "2",
+        },
     ),
     "openai": Place(
         OpenAI,

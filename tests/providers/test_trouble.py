@@ -139,7 +139,7 @@ async def test_a_restarted_job_is_another_one_at_the_provider(stage: Stage) -> N
     await stage.connect()
     job = await stage.submit()
     async with stage.driver():
-        first = (await stage.until(job, lambda now: now["providerJobId"] is not None))
+        first = await stage.until(job, lambda now: now["providerJobId"] is not None)
         await stage.api.execute(
             "mutation ($j: ID!) { cancelJob(input: {id: $j}) { userErrors { message } } }", j=job
         )
