@@ -85,7 +85,8 @@ async def test_from_data_to_answers(owner: Api, here: Where) -> None:
             points[-1]["trainingLoss"] < next(p for p in points if p["step"] == 1)["trainingLoss"]
         )
         assert sorted(set(steps)) == [point["step"] for point in points]
-        assert steps[-1] == done["progress"]["totalSteps"]
+        progress: Any = done["progress"]
+        assert steps[-1] == progress["totalSteps"]
     assert bool(found["checkpoints"]["nodes"]) == here.has_checkpoints
 
     model: Any = done["model"]
