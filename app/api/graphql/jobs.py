@@ -346,7 +346,8 @@ _LOOKED_AT = {
     "isStale": ("status", "provider", "evidence_at", "created_at"),
     "lastEvidence": ("provider", "evidence_at", "evidence_source"),
     "queueReason": (
-        "status", "hardware", "provider", "provider_status", "remote", "evidence_at", "created_at",
+        "status", "hardware", "provider", "provider_job_id", "provider_status", "remote",
+        "evidence_at", "created_at",
     ),
     "trainedTokens": ("trained_tokens",),
     "trainingData": ("training_version_id",),
