@@ -81,7 +81,7 @@ function about(job) {
     ['submitted', format.full(job.createdAt)],
   ];
   if (job.hardware) pairs.push(['hardware', job.hardware]);
-  if (job.trainedTokens) pairs.push(['tokens trained', format.count(job.trainedTokens)]);
+  if (Number(job.trainedTokens)) pairs.push(['tokens trained', format.count(job.trainedTokens)]);
   if (job.cost !== null) pairs.push(['cost', format.money(job.cost)]);
   else if (job.estimatedCost) pairs.push(['estimated cost', format.money(job.estimatedCost)]);
   for (const [key, value] of Object.entries(job.metadata)) pairs.push([key, String(value)]);

@@ -10,11 +10,12 @@ export class Standing {
   constructor() {
     this.place = h('a', { class: 'where', href: '#/providers' });
     this.id = h('code');
-    this.there = h('span', { class: 'there' }, 'as ', this.id, copyButton(() => this.#job.providerJobId));
+    this.there = h('span', { class: 'there' }, 'as ', this.id, ' ', copyButton(() => this.#job.providerJobId));
     this.word = h('q');
     this.says = h('span', {}, 'says ', this.word);
     this.heard = h('span');
-    this.line = h('p', { class: 'standing' }, this.place, this.there, this.says, this.heard);
+    this.line = h('p', { class: 'standing' }, 
+      this.place, ' ', this.there, ' ', this.says, ' ', this.heard);
     this.why = h('p', { class: 'why', role: 'status' });
     this.element = h('div', { class: 'whereabouts' }, this.line, this.why);
   }
