@@ -6,8 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import text
-from sqlalchemy.dialects.postgresql import insert
-from sqlmodel import col, select
+from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.attempts.queue import Claim
@@ -22,12 +21,17 @@ from app.jobs import evidence, progress, remote
 from app.jobs.remote import Memory
 from app.jobs.repository import JobRepository
 from app.jobs.states import TERMINAL, JobStatus, RequestedAction
-from app.jobs.tables import Checkpoint, Job, ProviderItem
+from app.jobs.tables import Checkpoint, Job
 from app.jobs.transition import move
 from app.models.tables import Model
 from app.providers.base import Item, Sighting
 
 _STEPS = text("SELECT DISTINCT step FROM events WHERE stream_id = :stream AND type = 'metrics'")
+_NEW = text(
+    "INSERT INTO provider_items (org_id, job_id, key)"
+    " SELECT :org, :job, key FROM unnest(CAST(:keys AS text[])) AS key"
+    " ON CONFLICT DO NOTHING RETURNING key"
+)
 _NO_REASON = {"code": "failed", "message": "The provider gives no reason.", "param": None}
 
 
@@ -106,11 +110,11 @@ async def _unseen(session: AsyncSession, job: Job, items: Sequence[Item]) -> lis
     """Those that are not in the stream yet, from now on held to be."""
     if not items:
         return []
-    rows = [{"org_id": job.org_id, "job_id": job.id, "key": item.key[:200]} for item in items]
-    statement = (
-        insert(ProviderItem).values(rows).on_conflict_do_nothing().returning(col(ProviderItem.key))
+    keys = list(dict.fromkeys(item.key[:200] for item in items))
+    rows = await (await session.connection()).execute(
+        _NEW, {"org": job.org_id, "job": job.id, "keys": keys}
     )
-    new = set((await (await session.connection()).execute(statement)).scalars())
+    new = set(rows.scalars())
     fresh: dict[str, Item] = {}
     for item in items:
         if item.key[:200] in new:
