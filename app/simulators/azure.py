@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.simulators.openai import MODELS, Job, OpenAISimulator, StoredFile, chat_answer
+from app.simulators.openai.simulator import MODELS, Job, OpenAISimulator, StoredFile, chat_answer
 from app.simulators.runs import Phase, Plan, Run
 from app.simulators.simulator import json_response
 

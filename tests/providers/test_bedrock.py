@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.providers.base import OVER, Account, Data, Order, Placing, Sighting, Status
-from app.providers.bedrock import (
+from app.providers.bedrock.adapter import (
     CLAUDE_3_HAIKU,
     Bedrock,
     conversation,

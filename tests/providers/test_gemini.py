@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from app.providers.gemini import CannotConvert, training_line
-from app.providers.gemini_chat import answer, question, streamed
+from app.providers.vertex.chat import answer, question, streamed
+from app.providers.vertex.gemini import CannotConvert, training_line
 
 
 def user(text: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from app.providers.base import OVER, Account, Data, Order, Placing, Status
 from app.providers.errors import ProviderBusy, ProviderMissing, ProviderRefused, UrlNotAllowed
 from app.providers.openai import points_of
 from app.providers.together import Together
-from app.providers.together_wire import (
+from app.providers.together.jobs import (
     LONGEST_OWN_SUFFIX,
     LONGEST_SUFFIX,
     checkpoints,

@@ -18,15 +18,14 @@ from app.providers.errors import (
     ProviderUnreachable,
     UrlNotAllowed,
 )
-from app.providers.gemini import CannotConvert
 from app.providers.urls import Allowed
 from app.providers.vertex import Vertex
-from app.providers.vertex_files import points
-from app.providers.vertex_jobs import label_of, marker_of, sighting_of
-from app.providers.vertex_rewards import reward_config
-from app.simulators.google import service_account
+from app.providers.vertex.files import points
+from app.providers.vertex.gemini import CannotConvert
+from app.providers.vertex.jobs import label_of, marker_of, sighting_of
+from app.providers.vertex.rewards import reward_config
 from app.simulators.runs import Plan
-from app.simulators.vertex import VertexSimulator
+from app.simulators.vertex import VertexSimulator, service_account
 from tests.providers.places import PLACES, place
 from tests.providers.test_adapters import data, order, until
 from tests.support import chat_lines, item_lines

@@ -33,6 +33,7 @@ from app.providers.base import (
     Status,
 )
 from app.providers.errors import ProviderExists, ProviderMissing, ProviderRefused
+from app.providers.http import Bearer
 
 MARKER = "luthier_job"
 _PAGE = 100
@@ -80,15 +81,6 @@ VALUES = {
     "full_valid_mean_reward": "validation_reward",
     "valid_reward_mean": "validation_reward",
 }
-
-
-class Bearer(httpx.Auth):
-    def __init__(self, key: str, headers: Mapping[str, str] | None = None) -> None:
-        self._headers = {"authorization": f"Bearer {key}", **(headers or {})}
-
-    def auth_flow(self, request: httpx.Request) -> Any:
-        request.headers.update(self._headers)
-        yield request
 
 
 class OpenAI(Adapter):

@@ -9,7 +9,7 @@ from typing import Any
 
 from app.graders import templates
 from app.graders.templates import Reference, TemplateInvalid
-from app.providers.gemini import ITEM, CannotConvert
+from app.providers.vertex.gemini import ITEM, CannotConvert
 
 _OPERATIONS = {
     # Ours → theirs, and the rewards of a match and of none.

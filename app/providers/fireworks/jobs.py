@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from app.providers.base import OVER, Item, Method, Order, Sighting, Status
-from app.providers.fireworks_files import marker_of, model_id
+from app.providers.fireworks.files import marker_of, model_id
 
 SFT, DPO = "supervisedFineTuningJobs", "dpoJobs"
 KINDS: dict[Method, str] = {"supervised": SFT, "dpo": DPO}

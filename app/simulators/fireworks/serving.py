@@ -7,8 +7,8 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.simulators.fireworks_base import ACCOUNT, BASES, PUBLIC, FireworksBase, when
-from app.simulators.openai import chat_answer
+from app.simulators.fireworks.base import ACCOUNT, BASES, PUBLIC, FireworksBase, when
+from app.simulators.openai.simulator import chat_answer
 from app.simulators.runs import Plan
 from app.simulators.simulator import json_response
 

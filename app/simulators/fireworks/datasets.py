@@ -8,7 +8,7 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.simulators.fireworks_base import ACCOUNT, FireworksBase, when
+from app.simulators.fireworks.base import ACCOUNT, FireworksBase, when
 from app.simulators.runs import Plan
 from app.simulators.simulator import count_tokens, json_response, read_lines
 

@@ -10,10 +10,10 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.simulators.openai import chat_answer
+from app.simulators.openai.simulator import chat_answer
 from app.simulators.runs import Plan
 from app.simulators.simulator import json_response
-from app.simulators.together_old_endpoints import (
+from app.simulators.together.old_endpoints import (
     HARDWARE,
     SLUG,
     MadeModel,

@@ -1,7 +1,7 @@
 """A simulated Vertex AI: tuning jobs, endpoints, and what they answer. It trains nothing.
 
 Answers are JSON of protobuf as google-genai 3.4.0's types have it: 64-bit numbers are text. Where
-metrics lie is an assumption (`app.providers.vertex_files` says which); Google documents none.
+metrics lie is an assumption (`app.providers.vertex.files` says which); Google documents none.
 """
 
 import re
@@ -13,10 +13,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.simulators.google import Accounts, Storage, moment, refusal, service_account
 from app.simulators.runs import OVER, Phase, Plan, Point, Run
 from app.simulators.simulator import Simulator, count_tokens, json_response, read_lines
-from app.simulators.vertex_lines import check_lines, generated
+from app.simulators.vertex.google import Accounts, Storage, moment, refusal, service_account
+from app.simulators.vertex.lines import check_lines, generated
 
 MODELS = ("gemini-2.5-flash", "gemini-2.5-flash-lite", "gemini-2.5-pro")
 SPECS = {

@@ -15,10 +15,10 @@ from starlette.routing import Route
 
 from app.simulators.runs import OVER, Phase, Plan, Run
 from app.simulators.simulator import count_tokens, json_response, read_lines
-from app.simulators.together_events import events_of, metrics_of
-from app.simulators.together_limits import MODELS, limits_of, wrong_with
-from app.simulators.together_old_endpoints import SLUG, MadeModel, at_time
-from app.simulators.together_serving import PROJECT, ServingSimulator
+from app.simulators.together.events import events_of, metrics_of
+from app.simulators.together.limits import MODELS, limits_of, wrong_with
+from app.simulators.together.old_endpoints import SLUG, MadeModel, at_time
+from app.simulators.together.serving import PROJECT, ServingSimulator
 
 WORDS = {
     Phase.VALIDATING: "pending",

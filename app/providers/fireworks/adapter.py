@@ -37,8 +37,8 @@ from app.providers.errors import (
     ProviderRefused,
     ProviderUnreachable,
 )
-from app.providers.fireworks_files import convert, is_csv, job_id, pieces, points_of
-from app.providers.fireworks_jobs import (
+from app.providers.fireworks.files import convert, is_csv, job_id, pieces, points_of
+from app.providers.fireworks.jobs import (
     GONE,
     GRPC,
     ID_PARAMETER,
@@ -48,8 +48,8 @@ from app.providers.fireworks_jobs import (
     checkpoint_of,
     sighting,
 )
-from app.providers.fireworks_offers import OFFERS, PUBLIC
-from app.providers.openai import Bearer
+from app.providers.fireworks.offers import OFFERS, PUBLIC
+from app.providers.http import Bearer
 
 _PAGE = 200
 

@@ -28,8 +28,7 @@ from app.providers.errors import (
     ProviderRefused,
     ProviderUnreachable,
 )
-from app.providers.together_serving import Dedicated
-from app.providers.together_wire import (
+from app.providers.together.jobs import (
     LONGEST_OWN_SUFFIX,
     checkpoints,
     csv_of,
@@ -39,6 +38,7 @@ from app.providers.together_wire import (
     points,
     sighting,
 )
+from app.providers.together.serving import Dedicated
 
 _PROCESSED_WITHIN = 600.0
 _EVALUATIONS = 5  # with a validation file; the provider's own default is none, and it bills each

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from app.providers.gemini import CannotConvert, conversation, declared
+from app.providers.vertex.gemini import CannotConvert, conversation, declared
 
 _SAME = {
     "temperature": "temperature",

@@ -14,7 +14,7 @@ import orjson
 
 from app.providers.base import Data, Item
 from app.providers.errors import ProviderRefused
-from app.providers.gemini import CannotConvert, training_line
+from app.providers.vertex.gemini import CannotConvert, training_line
 
 _PIECE = 1 << 20
 _MOST_FILES, _LARGEST = 20, 16 << 20

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from app.simulators.runs import Plan
 from app.simulators.simulator import json_response
-from app.simulators.together_files import FilesSimulator
+from app.simulators.together.files import FilesSimulator
 
 SLUG = "simulated"
 HARDWARE = "1x_nvidia_h100_80gb_sxm"

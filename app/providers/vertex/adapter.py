@@ -16,7 +16,6 @@ import httpx
 import orjson
 
 from app.core.egress import Reply
-from app.providers import gemini_chat
 from app.providers.base import (
     OVER,
     Adapter,
@@ -36,11 +35,12 @@ from app.providers.errors import (
     ProviderUnreachable,
     UrlNotAllowed,
 )
-from app.providers.gemini import CannotConvert
-from app.providers.google import TOKEN_URL, ServiceAccountAuth, project_of, read_error
 from app.providers.http import Http, Pace
-from app.providers.vertex_files import Pieces, convert, points, readable
-from app.providers.vertex_jobs import (
+from app.providers.vertex import chat
+from app.providers.vertex.files import Pieces, convert, points, readable
+from app.providers.vertex.gemini import CannotConvert
+from app.providers.vertex.google import TOKEN_URL, ServiceAccountAuth, project_of, read_error
+from app.providers.vertex.jobs import (
     ADAPTER_SIZES,
     HYPERPARAMETERS,
     LABEL,
@@ -51,7 +51,7 @@ from app.providers.vertex_jobs import (
     label_of,
     sighting_of,
 )
-from app.providers.vertex_rewards import reward_config
+from app.providers.vertex.rewards import reward_config
 
 _PAGE = 100
 _LOCATION = re.compile(r"[a-z][a-z0-9-]*")
@@ -314,10 +314,10 @@ class Vertex(Adapter):
     @asynccontextmanager
     async def _chat(self, target: str, asked: dict[str, Any]) -> AsyncIterator[Reply]:
         try:
-            body = gemini_chat.question(asked)
+            body = chat.question(asked)
         except CannotConvert as trouble:
             words = f"Gemini cannot be asked this: {trouble}."
-            told = gemini_chat.refusal(400, ("invalid_request", words, "messages"))
+            told = chat.refusal(400, ("invalid_request", words, "messages"))
             yield Reply(400, "application/json", _once(told))
             return
         url = f"{self.url('base_url')}/{quote(target, safe='/@')}:generateContent"
@@ -340,12 +340,12 @@ class Vertex(Adapter):
             status = status if status >= 400 else 502
             code, message, param = read_error(status, told)
             cleaned = self.http.clean(message) if message else None
-            return status, "application/json", gemini_chat.refusal(status, (code, cleaned, param))
-        whole = gemini_chat.answer(told, target)
+            return status, "application/json", chat.refusal(status, (code, cleaned, param))
+        whole = chat.answer(told, target)
         if not asked.get("stream"):
             return status, "application/json", orjson.dumps(whole)
         usage = bool((asked.get("stream_options") or {}).get("include_usage"))
-        return status, "text/event-stream", gemini_chat.streamed(whole, usage=usage)
+        return status, "text/event-stream", chat.streamed(whole, usage=usage)
 
 
 async def _once(content: bytes) -> AsyncIterator[bytes]:

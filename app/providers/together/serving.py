@@ -13,7 +13,7 @@ import httpx
 from app.core.egress import Reply
 from app.providers.base import Adapter, Placed, Placing
 from app.providers.errors import ProviderBusy, ProviderExists, ProviderMissing, ProviderRefused
-from app.providers.openai import Bearer
+from app.providers.http import Bearer
 
 _STATES = {
     "PROVISIONING": "starting",

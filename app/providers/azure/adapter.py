@@ -39,7 +39,7 @@ from app.providers.errors import (
     ProviderUnreachable,
 )
 from app.providers.http import Http, Pace
-from app.providers.openai import HYPERPARAMETERS, STATUSES, OpenAI, day, moment
+from app.providers.openai.adapter import HYPERPARAMETERS, STATUSES, OpenAI, day, moment
 from app.providers.urls import Allowed
 
 _LONGEST = 40  # of a suffix, with our marker
