@@ -12,7 +12,8 @@ from app.providers.base import OVER, Data, Order, Placing, Sighting, Status
 from app.providers.errors import ProviderMissing, ProviderRefused, ProviderUnreachable
 from app.providers.fireworks import Fireworks
 from app.providers.fireworks.files import convert, job_id, marker_of, model_id, points_of
-from app.providers.fireworks.jobs import STATUSES, moment, sighting
+from app.providers.fireworks.jobs import STATUSES, sighting
+from app.providers.values import moment
 from app.simulators.fireworks import FireworksSimulator
 from app.simulators.runs import Plan
 from tests.providers.places import QUICK, place

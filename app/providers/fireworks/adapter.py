@@ -6,7 +6,6 @@ are full paths (`accounts/a/models/m`), verbs follow a colon, errors are gRPC's.
 
 import asyncio
 import tempfile
-import time
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from datetime import UTC, datetime
@@ -30,14 +29,14 @@ from app.providers.base import (
     Sighting,
     Status,
 )
+from app.providers.cases import Pieces
 from app.providers.errors import (
     ProviderDenied,
     ProviderExists,
     ProviderMissing,
     ProviderRefused,
-    ProviderUnreachable,
 )
-from app.providers.fireworks.files import convert, is_csv, job_id, pieces, points_of
+from app.providers.fireworks.files import convert, is_csv, job_id, points_of
 from app.providers.fireworks.jobs import (
     GONE,
     GRPC,
@@ -50,6 +49,7 @@ from app.providers.fireworks.jobs import (
 )
 from app.providers.fireworks.offers import OFFERS, PUBLIC
 from app.providers.http import Bearer
+from app.providers.patience import Patience
 
 _PAGE = 200
 
@@ -147,11 +147,11 @@ class Fireworks(Adapter):
         signed = parse_qs(urlsplit(url).query).get("X-Goog-SignedHeaders", [""])[0]
         if "x-goog-content-length-range" in signed.split(";"):
             headers["x-goog-content-length-range"] = f"{size},{size}"
-        await self.http.signed("PUT", url, content=pieces(file), headers=headers)
+        await self.http.signed("PUT", url, content=Pieces(file), headers=headers)
         await self._ask("POST", f"{name}:validateUpload", json={})
 
     async def _until_ready(self, name: str) -> None:
-        given_up, pause = time.monotonic() + self.patience, 0.05
+        patience = Patience(self.patience, f"Fireworks AI still has not made {name} ready.")
         while True:
             with suppress(ProviderMissing):  # a model is promoted before it exists
                 found = await self._ask("GET", name)
@@ -161,10 +161,7 @@ class Fireworks(Adapter):
                 if status.get("code") not in (None, "", "OK", 0):
                     words = self.http.clean(str(status.get("message") or status["code"]))
                     raise ProviderRefused(words, reason=str(status["code"]))
-            if time.monotonic() > given_up:
-                raise ProviderUnreachable(f"Fireworks AI still has not made {name} ready.")
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 5.0)
+            await patience.wait()
 
     # Jobs
 

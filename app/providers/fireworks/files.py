@@ -4,26 +4,20 @@ The columns of the metrics file are nowhere documented. We take it to be JSON li
 row for each step, and read what trainers usually call things; what we do not know we leave out.
 """
 
-import asyncio
-import base64
-import binascii
-import csv
 import hashlib
-import io
-import json
 import math
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
-import orjson
-
 from app.providers.base import Data, Item
+from app.providers.cases import converted, renamed, tools_of
 from app.providers.errors import ProviderRefused
+from app.providers.markers import from_base32, in_base32
+from app.providers.values import csv_rows, json_rows, number
 
 LONGEST_ID = 63
 _PREFIX = "luthier-"
-_PIECE = 1 << 20
 
 _STEPS = ("step", "global_step", "train_step", "_step")
 _TRAINING = {
@@ -72,7 +66,7 @@ COLUMNS = {
 
 def job_id(marker: str) -> str:
     """The id of the job with this marker. `marker_of` turns it back."""
-    made = _PREFIX + base64.b32encode(marker.encode()).decode().rstrip("=").lower()
+    made = _PREFIX + in_base32(marker)
     if len(made) > LONGEST_ID:
         raise ProviderRefused(f"{marker!r} is too long for a job's name at Fireworks.")
     return made
@@ -81,13 +75,11 @@ def job_id(marker: str) -> str:
 def marker_of(id: str) -> str | None:
     if not id.startswith(_PREFIX):
         return None
-    letters = id.removeprefix(_PREFIX).upper()
-    try:
-        marker = base64.b32decode(letters + "=" * (-len(letters) % 8)).decode("ascii")
-    except (binascii.Error, ValueError):
-        return None
+    marker = from_base32(id.removeprefix(_PREFIX))
     # Not every text of the right letters is what we would have made.
-    return marker if marker.isprintable() and job_id(marker) == id else None
+    if marker is None or not (marker.isascii() and marker.isprintable()) or job_id(marker) != id:
+        return None
+    return marker
 
 
 def model_id(suffix: str | None, marker: str) -> str:
@@ -104,26 +96,15 @@ def convert(data: Data, into: IO[bytes]) -> int:
     """Write the cases as Fireworks takes them; how many there are."""
     count = 0
     with data.path.open("rb") as lines:
-        for line in lines:
-            if line.strip():
-                case = orjson.loads(line)
-                case = _pair(case) if data.method == "dpo" else _conversation(case)
-                into.write(orjson.dumps(case) + b"\n")
-                count += 1
+        form = _pair if data.method == "dpo" else _conversation
+        for line in converted(lines, form, f"{data.role}_file"):
+            into.write(line)
+            count += 1
     return count
 
 
-async def pieces(file: IO[bytes]) -> AsyncIterator[bytes]:
-    while piece := await asyncio.to_thread(file.read, _PIECE):
-        yield piece
-
-
 def _conversation(case: Mapping[str, Any]) -> dict[str, Any]:
-    made: dict[str, Any] = {"messages": _messages(case["messages"])}
-    tools = case.get("tools") or [
-        {"type": "function", "function": function} for function in case.get("functions") or ()
-    ]
-    return {**made, "tools": tools} if tools else made
+    return {"messages": _messages(case["messages"]), **tools_of(case)}
 
 
 def _pair(case: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,10 +114,7 @@ def _pair(case: Mapping[str, Any]) -> dict[str, Any]:
 
 def _messages(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """They know no `developer`, which is OpenAI's newer word for the system's role."""
-    return [
-        {**message, "role": "system"} if message["role"] == "developer" else message
-        for message in messages
-    ]
+    return renamed(messages, {"developer": "system"})
 
 
 # Metrics
@@ -152,16 +130,15 @@ def points_of(content: bytes) -> list[Item]:
     found: dict[int, tuple[float | None, dict[str, float | None]]] = {}
     for raw in _rows(content):
         row = {_plain(name): value for name, value in raw.items() if isinstance(name, str)}
-        step = next(
-            (number for name in _STEPS if (number := _number(row.get(name))) is not None), None
-        )
+        steps = (number(row.get(name)) for name in _STEPS)
+        step = next((one for one in steps if one is not None), None)
         if step is None or not math.isfinite(step):
             continue
         epoch, values = found.get(int(step), (None, {}))
         for name, value in row.items():
-            if name in COLUMNS and (number := _number(value)) is not None:
-                values[COLUMNS[name]] = number if math.isfinite(number) else None
-        found[int(step)] = _number(row.get("epoch")) if epoch is None else epoch, values
+            if name in COLUMNS and (measured := number(value)) is not None:
+                values[COLUMNS[name]] = measured if math.isfinite(measured) else None
+        found[int(step)] = number(row.get("epoch")) if epoch is None else epoch, values
     return [
         Item("metrics", f"metrics:{step}", step=step, epoch=epoch, values=values)
         for step, (epoch, values) in sorted(found.items())
@@ -170,30 +147,15 @@ def points_of(content: bytes) -> list[Item]:
 
 
 def _rows(content: bytes) -> Iterator[Mapping[str, Any]]:
-    text = content.decode("utf-8-sig", "replace")
     if is_csv(content):
-        yield from csv.DictReader(io.StringIO(text))
+        yield from csv_rows(content)
         return
-    for line in text.splitlines():
-        try:
-            row = json.loads(line)  # unlike orjson it takes NaN, which trainers write
-        except ValueError:
-            continue  # blank, or the end is still being written
-        if isinstance(row, dict):
-            # Some have the values one level down.
-            inner = row.get("metrics")
-            yield {**row, **inner} if isinstance(inner, dict) else row
+    for row in json_rows(content):
+        # Some have the values one level down.
+        inner = row.get("metrics")
+        yield {**row, **inner} if isinstance(inner, dict) else row
 
 
 def _plain(name: str) -> str:
     """`train/loss`, `Loss` and `rewards/chosen` without their dialect."""
     return name.strip().lower().removeprefix("train/").replace("/", "_").replace("-", "_")
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or value in (None, ""):
-        return None
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None

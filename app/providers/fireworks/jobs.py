@@ -6,11 +6,12 @@ first has fields for progress, cost and a validation set (types of fireworks-ai 
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from app.providers.base import OVER, Item, Method, Order, Sighting, Status
 from app.providers.fireworks.files import marker_of, model_id
+from app.providers.values import moment
 
 SFT, DPO = "supervisedFineTuningJobs", "dpoJobs"
 KINDS: dict[Method, str] = {"supervised": SFT, "dpo": DPO}
@@ -143,17 +144,6 @@ def checkpoint_of(row: Mapping[str, Any]) -> Item | None:
         model=name if row.get("promotable") else None,
         provider_id=name,
     )
-
-
-def moment(word: Any) -> datetime | None:
-    """RFC 3339. Python's reader knows six digits of a second, and they may send nine."""
-    if not isinstance(word, str) or not word:
-        return None
-    try:
-        found = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", word))
-    except ValueError:
-        return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _finished(job: Mapping[str, Any]) -> datetime | None:

@@ -7,15 +7,15 @@ import asyncio
 import re
 import tempfile
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import cached_property
 from typing import Any
 from urllib.parse import quote
 
 import httpx
-import orjson
 
 from app.core.egress import Reply
+from app.providers import completions
 from app.providers.base import (
     OVER,
     Adapter,
@@ -28,17 +28,17 @@ from app.providers.base import (
     Placing,
     Sighting,
 )
+from app.providers.cases import CannotConvert, Pieces
 from app.providers.errors import (
     ProviderDenied,
     ProviderMissing,
     ProviderRefused,
-    ProviderUnreachable,
     UrlNotAllowed,
 )
 from app.providers.http import Http, Pace
+from app.providers.patience import Patience
 from app.providers.vertex import chat
-from app.providers.vertex.files import Pieces, convert, points, readable
-from app.providers.vertex.gemini import CannotConvert
+from app.providers.vertex.files import convert, points, readable
 from app.providers.vertex.google import TOKEN_URL, ServiceAccountAuth, project_of, read_error
 from app.providers.vertex.jobs import (
     ADAPTER_SIZES,
@@ -54,6 +54,7 @@ from app.providers.vertex.jobs import (
 from app.providers.vertex.rewards import reward_config
 
 _PAGE = 100
+_PATIENCE = 30.0
 _LOCATION = re.compile(r"[a-z][a-z0-9-]*")
 _ENDPOINT = re.compile(r"projects/[\w:-]+(\.[\w:-]+)*/locations/[\w-]+/endpoints/[\w-]+")
 
@@ -298,55 +299,30 @@ class Vertex(Adapter):
             return
 
     async def _end(self, operation: Mapping[str, Any]) -> None:
-        pause = 0.1
+        patience = Patience(_PATIENCE, "Google Vertex AI is still undeploying the model.")
         while not operation.get("done"):
-            if pause > 15:
-                raise ProviderUnreachable("Google Vertex AI is still undeploying the model.")
-            await asyncio.sleep(pause)
-            pause *= 2
+            await patience.wait()
             operation = await self._json("GET", str(operation["name"]))
         if error := operation.get("error"):
             raise ProviderRefused(self.http.clean(str(error.get("message"))))
 
-    def chat(self, target: str, asked: dict[str, Any]) -> AbstractAsyncContextManager[Reply]:
-        return self._chat(target, asked)
-
     @asynccontextmanager
-    async def _chat(self, target: str, asked: dict[str, Any]) -> AsyncIterator[Reply]:
+    async def chat(self, target: str, asked: dict[str, Any]) -> AsyncIterator[Reply]:
         try:
             body = chat.question(asked)
         except CannotConvert as trouble:
             words = f"Gemini cannot be asked this: {trouble}."
-            told = chat.refusal(400, ("invalid_request", words, "messages"))
-            yield Reply(400, "application/json", _once(told))
+            yield completions.refused(400, words, "invalid_request", "messages")
             return
         url = f"{self.url('base_url')}/{quote(target, safe='/@')}:generateContent"
         async with self.http.stream(url, body) as reply:
-            try:
-                content = b"".join([chunk async for chunk in reply.chunks])
-            except httpx.TransportError as trouble:
-                raise ProviderUnreachable("Google Vertex AI broke off its answer.") from trouble
-        status, kind, content = self._said(reply.status, content, target, asked)
-        yield Reply(status, kind, _once(content))
+            told = await completions.whole(reply, self.capabilities.name)
+        if reply.status < 400 and isinstance(told, dict):
+            yield completions.answered(chat.answer(told, target), asked)
+            return
+        yield self._no(reply.status if reply.status >= 400 else 502, told)
 
-    def _said(
-        self, status: int, content: bytes, target: str, asked: Mapping[str, Any]
-    ) -> tuple[int, str, bytes]:
-        try:
-            told = orjson.loads(content)
-        except orjson.JSONDecodeError:
-            told = None
-        if status >= 400 or not isinstance(told, dict):
-            status = status if status >= 400 else 502
-            code, message, param = read_error(status, told)
-            cleaned = self.http.clean(message) if message else None
-            return status, "application/json", chat.refusal(status, (code, cleaned, param))
-        whole = chat.answer(told, target)
-        if not asked.get("stream"):
-            return status, "application/json", orjson.dumps(whole)
-        usage = bool((asked.get("stream_options") or {}).get("include_usage"))
-        return status, "text/event-stream", chat.streamed(whole, usage=usage)
-
-
-async def _once(content: bytes) -> AsyncIterator[bytes]:
-    yield content
+    def _no(self, status: int, told: Any) -> Reply:
+        code, message, param = read_error(status, told)
+        words = self.http.clean(message) if message else f"Vertex AI answers with HTTP {status}."
+        return completions.refused(status, words, code, param)

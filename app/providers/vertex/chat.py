@@ -4,14 +4,15 @@ Wire format: google-genai 3.4.0's types. What has no counterpart, such as log pr
 out of the question.
 """
 
-import time
 import uuid
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
-from app.providers.vertex.gemini import CannotConvert, conversation, declared
+from app.providers.cases import CannotConvert
+from app.providers.completions import completion
+from app.providers.vertex.gemini import conversation, declared
 
 _SAME = {
     "temperature": "temperature",
@@ -82,19 +83,8 @@ def answer(told: Mapping[str, Any], model: str) -> dict[str, Any]:
         choices = [{"index": 0, "message": message, "finish_reason": "content_filter"}]
     usage = told.get("usageMetadata") or {}
     said = int(usage.get("candidatesTokenCount") or 0) + int(usage.get("thoughtsTokenCount") or 0)
-    read = int(usage.get("promptTokenCount") or 0)
-    return {
-        "id": f"chatcmpl-{told.get('responseId') or uuid.uuid4().hex}",
-        "object": "chat.completion",
-        "created": int(time.time()),
-        "model": model,
-        "choices": choices,
-        "usage": {
-            "prompt_tokens": read,
-            "completion_tokens": said,
-            "total_tokens": int(usage.get("totalTokenCount") or read + said),
-        },
-    }
+    tokens = usage.get("promptTokenCount"), said, usage.get("totalTokenCount")
+    return completion(model, choices, tokens, told.get("responseId"))
 
 
 def _answer(row: Mapping[str, Any], number: int) -> dict[str, Any]:
@@ -117,29 +107,3 @@ def _answer(row: Mapping[str, Any], number: int) -> dict[str, Any]:
         message |= {"content": words or None, "tool_calls": calls}
     end = _ENDS.get(row.get("finishReason", ""), "tool_calls" if calls else "stop")
     return {"index": int(row.get("index") or number), "message": message, "finish_reason": end}
-
-
-def streamed(whole: Mapping[str, Any], *, usage: bool) -> bytes:
-    """A `chat.completion` as server-sent events, each answer in one piece."""
-    head = {name: whole[name] for name in ("id", "created", "model")}
-    head["object"] = "chat.completion.chunk"
-    events: list[dict[str, Any]] = []
-    for choice in whole["choices"]:
-        message, index = choice["message"], choice["index"]
-        delta = {"role": "assistant", "content": message["content"]}
-        if calls := message.get("tool_calls"):
-            delta["tool_calls"] = [{"index": place, **call} for place, call in enumerate(calls)]
-        for part, end in ((delta, None), ({}, choice["finish_reason"])):
-            one = {"index": index, "delta": part, "finish_reason": end}
-            events.append({**head, "choices": [one]})
-    if usage:
-        events.append({**head, "choices": [], "usage": whole["usage"]})
-    return b"".join(b"data: %b\n\n" % orjson.dumps(event) for event in events) + b"data: [DONE]\n\n"
-
-
-def refusal(status: int, told: tuple[str | None, str | None, str | None]) -> bytes:
-    """An error as OpenAI writes it."""
-    code, message, param = told
-    kind = "invalid_request_error" if status < 500 else "server_error"
-    words = message or f"Vertex AI answers with HTTP {status}."
-    return orjson.dumps({"error": {"message": words, "type": kind, "param": param, "code": code}})

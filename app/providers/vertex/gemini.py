@@ -10,15 +10,13 @@ from typing import Any
 
 import orjson
 
+from app.providers.cases import CannotConvert
+
 OWN_FIELDS = frozenset({"messages", "tools", "parallel_tool_calls", "functions"})
 ITEM = "luthier_item"
 """The reference that holds, as JSON, those fields of a question that are not text."""
 _INLINE = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,(.*)", re.S)
 _NOT_GEMINIS = frozenset({"$schema", "additionalProperties", "strict"})
-
-
-class CannotConvert(ValueError):
-    """The message says what Gemini has no form for."""
 
 
 def training_line(case: Mapping[str, Any], method: str) -> dict[str, Any]:

@@ -3,13 +3,12 @@
 Wire format: google-genai 3.4.0's types, as JSON of protobuf: 64-bit numbers are text.
 """
 
-import base64
-import binascii
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from typing import Any
 
 from app.providers.base import Item, Method, Sighting, Status
+from app.providers.markers import from_base32, in_base32
+from app.providers.values import moment
 
 LABEL = "luthier_job"
 
@@ -86,19 +85,13 @@ _CODES = {
 
 
 def label_of(marker: str) -> str:
-    """Labels have no capitals and no dots: the marker in base32, which needs 63 characters for
-    39 of its own."""
-    return base64.b32encode(marker.encode()).decode().rstrip("=").lower()
+    """Labels have no capitals and no dots."""
+    return in_base32(marker)
 
 
 def marker_of(label: str | None) -> str | None:
     """None: nobody's, or a label that is not ours."""
-    if not label:
-        return None
-    try:
-        return base64.b32decode(label.upper() + "=" * (-len(label) % 8)).decode()
-    except (binascii.Error, ValueError):
-        return None
+    return from_base32(label) if label else None
 
 
 def sighting_of(job: Mapping[str, Any], clean: Callable[[str], str]) -> Sighting:
@@ -129,9 +122,9 @@ def sighting_of(job: Mapping[str, Any], clean: Callable[[str], str]) -> Sighting
         epoch=_count(done.get("completedEpochCount")),
         percent=min(100.0, 100 * step / total) if step is not None and total else None,
         trained_tokens=_count(counted.get("totalBillableTokenCount")) if succeeded else None,
-        created_at=_moment(job.get("createTime")),
-        started_at=_moment(job.get("startTime")),
-        finished_at=_moment(job.get("endTime")),
+        created_at=moment(job.get("createTime")),
+        started_at=moment(job.get("startTime")),
+        finished_at=moment(job.get("endTime")),
         resolved=_resolved(spec.get("hyperParameters") or {}),
         suffix=job.get("tunedModelDisplayName"),
         training=spec.get("trainingDatasetUri"),
@@ -183,12 +176,5 @@ def checkpoint(row: Mapping[str, Any]) -> Item:
 def _count(value: Any) -> int | None:
     try:
         return int(value)
-    except (TypeError, ValueError):
-        return None
-
-
-def _moment(word: Any) -> datetime | None:
-    try:
-        return datetime.fromisoformat(word)
     except (TypeError, ValueError):
         return None

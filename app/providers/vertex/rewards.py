@@ -9,7 +9,8 @@ from typing import Any
 
 from app.graders import templates
 from app.graders.templates import Reference, TemplateInvalid
-from app.providers.vertex.gemini import ITEM, CannotConvert
+from app.providers.cases import CannotConvert
+from app.providers.vertex.gemini import ITEM
 
 _OPERATIONS = {
     # Ours → theirs, and the rewards of a match and of none.
