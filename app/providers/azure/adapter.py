@@ -4,10 +4,7 @@ Wire format: Azure's v1 and classic (2024-10-21, 2025-04-01-preview) data planes
 manager, as their documents of 2026 describe them. Jobs take no metadata: our marker is in `suffix`.
 """
 
-import asyncio
-import re
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import date
@@ -17,6 +14,8 @@ from urllib.parse import quote
 import httpx
 
 from app.core.egress import Reply
+from app.providers.azure.access import ApiKey, Entra
+from app.providers.azure.suffixes import marked, marker_in
 from app.providers.base import (
     Account,
     Capabilities,
@@ -36,26 +35,20 @@ from app.providers.errors import (
     ProviderExists,
     ProviderMissing,
     ProviderRefused,
-    ProviderUnreachable,
 )
 from app.providers.http import Http, Pace
-from app.providers.openai.adapter import HYPERPARAMETERS, STATUSES, OpenAI, day, moment
+from app.providers.openai.adapter import OpenAI
+from app.providers.openai.jobs import HYPERPARAMETERS, STATUSES
+from app.providers.patience import Patience
 from app.providers.urls import Allowed
+from app.providers.values import day, moment_of_seconds
 
-_LONGEST = 40  # of a suffix, with our marker
-_TAG = "lt"
-_MARKER = re.compile(rf"{_TAG}(_[ud][0-9A-Za-z]+(?:_[udp][0-9A-Za-z]*)*)")
-_WRITTEN = {"_": "_u", "-": "_d", ".": "_p"}
-_READ = {written: sign for sign, written in _WRITTEN.items()}
-
-_FILE_PAUSES = (0.2, 0.5, 1.0, 2.0)  # and the last one again and again
 _FILE_WAIT = 600.0
 _FILE_FAILED = frozenset({"error", "deleting", "deleted"})
 
 _ARM_VERSION = "2024-10-01"
 _ARM_SCOPE = "https://management.azure.com/.default"
 _ARM_NEEDS = ("subscription", "resource_group", "account", "tenant_id", "client_id")
-_BEFORE_THE_END = 300.0
 _ARM_STATES = {
     "Accepted": "starting",
     "Creating": "starting",
@@ -68,47 +61,6 @@ _ARM_STATES = {
 }
 
 _COST_PAGE = "Azure's cost page of 2026-03-19, where the numbers are called examples"
-
-
-class ApiKey(httpx.Auth):
-    def __init__(self, key: str) -> None:
-        self._key = key
-
-    def auth_flow(self, request: httpx.Request) -> Any:
-        request.headers["api-key"] = self._key
-        yield request
-
-
-class Entra(httpx.Auth):
-    """A token for the resource manager: asked for when it is needed, and kept until shortly before
-    its end. `login` is without a credential of its own, and sends the secret once."""
-
-    def __init__(self, login: Http, url: Callable[[], str], form: Mapping[str, str]) -> None:
-        self._login, self._url, self._form = login, url, form
-        self._token, self._until = "", 0.0
-        self._asking = asyncio.Lock()
-
-    async def async_auth_flow(self, request: httpx.Request) -> Any:
-        token = await self._valid()
-        request.headers["authorization"] = f"Bearer {token}"
-        response = yield request
-        if response.status_code == 401:  # revoked before its time
-            request.headers["authorization"] = f"Bearer {await self._valid(other_than=token)}"
-            yield request
-
-    async def _valid(self, other_than: str | None = None) -> str:
-        async with self._asking:
-            if time.monotonic() >= self._until or self._token == other_than:
-                asked_at = time.monotonic()
-                try:
-                    told = await self._login.json("POST", self._url(), data=self._form, once=True)
-                except (ProviderRefused, ProviderMissing) as trouble:
-                    # A wrong tenant, client or secret: nothing else is in the request.
-                    raise ProviderDenied(str(trouble)) from trouble
-                self._token = str(told.get("access_token", ""))
-                lasts = float(told.get("expires_in") or 0)
-                self._until = asked_at + lasts - min(_BEFORE_THE_END, lasts / 2)
-            return self._token
 
 
 class Azure(OpenAI):
@@ -235,14 +187,11 @@ class Azure(OpenAI):
         return code and str(code), words or None, error.get("param") or error.get("target")
 
     def marked(self, order: Order) -> dict[str, Any]:
-        marker = _written(order.marker)
-        left = max(0, _LONGEST - len(marker) - 1)
-        suffix = re.sub(r"[^0-9A-Za-z_-]", "-", order.suffix or "")[:left]
-        return {"suffix": f"{suffix}-{marker}" if suffix else marker}
+        return {"suffix": marked(order.marker, order.suffix)}
 
     def marker_of(self, job: Mapping[str, Any]) -> str | None:
         """From the suffix; where that is not shown, from the model's name, which ends with it."""
-        return _read(_suffix(job)) or _read(str(job.get("fine_tuned_model") or ""))
+        return marker_in(_suffix(job)) or marker_in(str(job.get("fine_tuned_model") or ""))
 
     def sighting(self, job: Mapping[str, Any]) -> Sighting:
         seen = super().sighting(job)
@@ -258,7 +207,8 @@ class Azure(OpenAI):
 
     async def upload(self, data: Data) -> str:
         id = await super().upload(data)
-        until, pauses = time.monotonic() + _FILE_WAIT, list(_FILE_PAUSES)
+        overdue = f"Azure OpenAI has not processed an uploaded file within {_FILE_WAIT:.0f} s."
+        patience = Patience(_FILE_WAIT, overdue)
         while True:
             file = await self._json("GET", f"/files/{id}")
             status = file.get("status", "processed")
@@ -267,11 +217,7 @@ class Azure(OpenAI):
             if status in _FILE_FAILED:
                 why = file.get("status_details") or self.read_error(0, file)[1] or status
                 raise ProviderRefused(self.http.clean(str(why)), reason="file_refused")
-            if time.monotonic() >= until:
-                raise ProviderUnreachable(
-                    f"Azure OpenAI has not processed an uploaded file within {_FILE_WAIT:.0f} s."
-                )
-            await asyncio.sleep(pauses[0] if len(pauses) == 1 else pauses.pop(0))
+            await patience.wait()
 
     async def create(self, order: Order) -> Sighting:
         return replace(await super().create(order), marker=order.marker)
@@ -298,15 +244,7 @@ class Azure(OpenAI):
     async def models(self) -> list[Listed]:
         """A model's end may be told as `deprecation.inference`, in seconds."""
         found = await self._json("GET", "/models")
-        return [
-            Listed(
-                str(row["id"]),
-                day(row.get("shutdown_date"))
-                or ((end := moment((row.get("deprecation") or {}).get("inference"))) and end.date())
-                or None,
-            )
-            for row in found.get("data", [])
-        ]
+        return [Listed(str(row["id"]), _end_of(row)) for row in found.get("data", [])]
 
     async def deploy(self, placing: Placing) -> Placed:
         try:
@@ -381,16 +319,10 @@ class Azure(OpenAI):
         return self.http.stream(url, {**asked, "model": target})
 
 
+def _end_of(model: Mapping[str, Any]) -> date | None:
+    told = moment_of_seconds((model.get("deprecation") or {}).get("inference"))
+    return day(model.get("shutdown_date")) or (told.date() if told else None)
+
+
 def _suffix(job: Mapping[str, Any]) -> str:
     return str(job.get("user_provided_suffix") or job.get("suffix") or "")
-
-
-def _written(marker: str) -> str:
-    """Without '-' and '.', so that it is what follows the last '-' of a suffix."""
-    rest = marker.removeprefix("ftjob")
-    return _TAG + re.sub(r"[_.-]", lambda sign: _WRITTEN[sign[0]], rest)
-
-
-def _read(suffix: str) -> str | None:
-    found = _MARKER.fullmatch(suffix.rpartition("-")[2])
-    return "ftjob" + re.sub(r"_[udp]", lambda pair: _READ[pair[0]], found[1]) if found else None

@@ -4,14 +4,9 @@ Wire format: openai-openapi 2.3.0 of 2026-08-21 and the SDK's types; result file
 guides of 2026-07.
 """
 
-import base64
-import binascii
-import csv
-import hashlib
-import io
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, suppress
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Any, ClassVar
 
 import httpx
@@ -24,7 +19,6 @@ from app.providers.base import (
     Data,
     Item,
     Listed,
-    Method,
     Offer,
     Order,
     Price,
@@ -34,53 +28,13 @@ from app.providers.base import (
 )
 from app.providers.errors import ProviderExists, ProviderMissing, ProviderRefused
 from app.providers.http import Bearer
+from app.providers.openai.jobs import HYPERPARAMETERS, STATUSES, checkpoint, event, method_of
+from app.providers.openai.results import decoded
+from app.providers.values import day, moment_of_seconds
 
 MARKER = "luthier_job"
 _PAGE = 100
-_FROM = "OpenAI's deprecations page, copy of 2026-11-06"
 _PRICES = "prices that third parties list for 2025; OpenAI's own table was not at hand"
-
-HYPERPARAMETERS: dict[str, frozenset[str]] = {
-    "supervised": frozenset({"n_epochs", "batch_size", "learning_rate_multiplier"}),
-    "dpo": frozenset({"n_epochs", "batch_size", "learning_rate_multiplier", "beta"}),
-    "reinforcement": frozenset(
-        {
-            "n_epochs",
-            "batch_size",
-            "learning_rate_multiplier",
-            "compute_multiplier",
-            "eval_interval",
-            "eval_samples",
-            "reasoning_effort",
-        }
-    ),
-}
-
-STATUSES = {
-    "validating_files": Status.VALIDATING,
-    "queued": Status.QUEUED,
-    "running": Status.RUNNING,
-    "paused": Status.PAUSED,
-    "succeeded": Status.SUCCEEDED,
-    "failed": Status.FAILED,
-    "cancelled": Status.CANCELLED,
-}
-
-# What the values of a step are called in events, checkpoints and result files.
-VALUES = {
-    "train_loss": "training_loss",
-    "train_mean_token_accuracy": "training_accuracy",
-    "train_accuracy": "training_accuracy",
-    "full_valid_loss": "validation_loss",
-    "valid_loss": "validation_loss",
-    "full_valid_mean_token_accuracy": "validation_accuracy",
-    "valid_mean_token_accuracy": "validation_accuracy",
-    "validation_mean_token_accuracy": "validation_accuracy",
-    "train_mean_reward": "reward",
-    "train_reward_mean": "reward",
-    "full_valid_mean_reward": "validation_reward",
-    "valid_reward_mean": "validation_reward",
-}
 
 
 class OpenAI(Adapter):
@@ -238,10 +192,10 @@ class OpenAI(Adapter):
     async def news(self, job: Sighting, newest: str | None) -> list[Item]:
         path = f"/fine_tuning/jobs/{job.id}"
         rows = await self._pages(f"{path}/events", 10_000, until=newest)
-        items = [_event(row) for row in reversed(rows)]
+        items = [event(row) for row in reversed(rows)]
         if job.status in OVER or job.status is Status.PAUSED or any(row.step for row in items):
             saved = await self._pages(f"{path}/checkpoints", 200)
-            items += [_checkpoint(row) for row in reversed(saved)]
+            items += [checkpoint(row) for row in reversed(saved)]
         return items
 
     async def results(self, job: Sighting) -> list[Result]:
@@ -252,12 +206,12 @@ class OpenAI(Adapter):
                     "GET", self.route(f"/files/{id}/content"), params=self.parameters()
                 )
                 name = "metrics.csv" if number == 0 else f"metrics-{number}.csv"
-                found.append(Result(name, _decoded(answer.content)))
+                found.append(Result(name, decoded(answer.content)))
         return found
 
     def sighting(self, job: Mapping[str, Any]) -> Sighting:
         raw = str(job.get("status", ""))
-        method, told = _method_of(job)
+        method, told = method_of(job)
         error = job.get("error") or {}
         return Sighting(
             id=str(job["id"]),
@@ -270,9 +224,9 @@ class OpenAI(Adapter):
             model=job.get("fine_tuned_model"),
             error=self._error(error) if error.get("message") or error.get("code") else None,
             trained_tokens=job.get("trained_tokens"),
-            estimated_finish=moment(job.get("estimated_finish")),
-            created_at=moment(job.get("created_at")),
-            finished_at=moment(job.get("finished_at")),
+            estimated_finish=moment_of_seconds(job.get("estimated_finish")),
+            created_at=moment_of_seconds(job.get("created_at")),
+            finished_at=moment_of_seconds(job.get("finished_at")),
             resolved=told,
             suffix=job.get("user_provided_suffix") or job.get("suffix"),
             seed=job.get("seed"),
@@ -316,100 +270,3 @@ class OpenAI(Adapter):
 
     def chat(self, target: str, asked: dict[str, Any]) -> AbstractAsyncContextManager[Reply]:
         return self.http.stream(self.route("/chat/completions"), {**asked, "model": target})
-
-
-def moment(seconds: Any) -> datetime | None:
-    return datetime.fromtimestamp(float(seconds), UTC) if seconds else None
-
-
-def day(word: Any) -> date | None:
-    try:
-        return date.fromisoformat(word[:10]) if isinstance(word, str) else None
-    except ValueError:
-        return None
-
-
-def _method_of(job: Mapping[str, Any]) -> tuple[Method, dict[str, Any]]:
-    """The method, and the hyperparameters as far as they are settled."""
-    method = job.get("method") or {}
-    kind = method.get("type", "supervised")
-    told = (method.get(kind) or {}).get("hyperparameters") or job.get("hyperparameters") or {}
-    settled = {name: value for name, value in told.items() if value not in (None, "auto", -1)}
-    return kind if kind in ("dpo", "reinforcement") else "supervised", settled
-
-
-def _values(data: Mapping[str, Any]) -> dict[str, float | None]:
-    found: dict[str, float | None] = {}
-    for theirs, ours in VALUES.items():
-        value = data.get(theirs)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            found.setdefault(ours, float(value))
-    return found
-
-
-def _event(row: Mapping[str, Any]) -> Item:
-    data = row.get("data") or {}
-    step, total = data.get("step"), data.get("total_steps")
-    values = _values(data)
-    level = {"warn": "warn", "warning": "warn", "error": "error"}.get(row.get("level", ""), "info")
-    measured = row.get("type") == "metrics" and step is not None and bool(values)
-    return Item(
-        kind="metrics" if measured else "message",
-        key=str(row.get("id") or _made_up(row)),
-        at=moment(row.get("created_at")),
-        message=str(row.get("message", "")),
-        level=level,  # type: ignore[arg-type]
-        step=step,
-        total_steps=total,
-        values=values,
-    )
-
-
-def _checkpoint(row: Mapping[str, Any]) -> Item:
-    return Item(
-        kind="checkpoint",
-        key=str(row["id"]),
-        at=moment(row.get("created_at")),
-        step=int(row.get("step_number") or 0),
-        values=_values(row.get("metrics") or {}),
-        model=row.get("fine_tuned_model_checkpoint"),
-        provider_id=str(row["id"]),
-    )
-
-
-def _made_up(row: Mapping[str, Any]) -> str:
-    told = f"{row.get('created_at')}|{row.get('type')}|{row.get('message')}"
-    return hashlib.sha256(told.encode()).hexdigest()[:32]
-
-
-def _decoded(content: bytes) -> bytes:
-    """Result files are CSV; some come in base64, which no document says."""
-    if content.lstrip()[:4] == b"step":
-        return content
-    try:
-        decoded = base64.b64decode(content, validate=True)
-    except (binascii.Error, ValueError):
-        return content
-    return decoded if decoded.lstrip()[:4] == b"step" else content
-
-
-def points_of(content: bytes) -> list[Item]:
-    """The steps of a result file, by the names of its columns."""
-    found = []
-    for row in csv.DictReader(io.StringIO(content.decode("utf-8-sig", "replace"))):
-        try:
-            step = int(float(row.get("step") or ""))
-        except ValueError:
-            continue
-        numbers = {name: _number(value) for name, value in row.items() if name in VALUES}
-        values = _values({name: value for name, value in numbers.items() if value is not None})
-        if values:
-            found.append(Item("metrics", f"csv:{step}", step=step, values=values))
-    return found
-
-
-def _number(word: str | None) -> float | None:
-    try:
-        return float(word) if word else None
-    except ValueError:
-        return None

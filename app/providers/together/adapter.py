@@ -5,7 +5,6 @@ Wire format: the SDK 3.1.1 as it was read off the wire and in its types, 2026-11
 
 import asyncio
 import hashlib
-import time
 from collections.abc import Mapping
 from datetime import date
 from typing import Any
@@ -28,17 +27,12 @@ from app.providers.errors import (
     ProviderRefused,
     ProviderUnreachable,
 )
-from app.providers.together.jobs import (
-    LONGEST_OWN_SUFFIX,
-    checkpoints,
-    csv_of,
-    event,
-    lines_of,
-    marked_suffix,
-    points,
-    sighting,
-)
+from app.providers.patience import Patience
+from app.providers.together.cases import lines_of
+from app.providers.together.jobs import checkpoints, event, sighting
+from app.providers.together.metrics import csv_of, points
 from app.providers.together.serving import Dedicated
+from app.providers.together.suffixes import LONGEST_OWN_SUFFIX, marked_suffix
 
 _PROCESSED_WITHIN = 600.0
 _EVALUATIONS = 5  # with a validation file; the provider's own default is none, and it bills each
@@ -126,7 +120,7 @@ class Together(Dedicated):
 
     async def upload(self, data: Data) -> str:
         cases = await asyncio.to_thread(data.path.read_bytes)
-        content = await asyncio.to_thread(lines_of, cases, data.method)
+        content = await asyncio.to_thread(lines_of, cases, data.method, f"{data.role}_file")
         told = {
             "purpose": "fine-tune",
             "file_name": f"luthier-{data.sha256[:16]}.jsonl",
@@ -157,16 +151,14 @@ class Together(Dedicated):
 
     async def _processed(self, file: Mapping[str, Any]) -> str:
         """Wait until it can be trained on."""
-        id, pause, until = str(file["id"]), 0.1, time.monotonic() + _PROCESSED_WITHIN
+        id = str(file["id"])
+        patience = Patience(_PROCESSED_WITHIN, f"Together AI has not processed the file {id} yet.")
         while (state := file.get("processing_status")) not in (None, "COMPLETED"):
             report = file.get("validation_report") or {}
             if state in ("FAILED", "INVALID_FORMAT"):
                 why = report.get("error") or f"The file's processing ended as {state}."
                 raise ProviderRefused(self.http.clean(str(why)), reason=str(state).lower())
-            if time.monotonic() > until:
-                raise ProviderUnreachable(f"Together AI has not processed the file {id} yet.")
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, 5.0)
+            await patience.wait()
             file = await self._json("GET", f"/v1/files/{id}")
         return id
 

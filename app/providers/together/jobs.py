@@ -1,26 +1,17 @@
-"""Together's words and ours: markers in suffixes, training lines, jobs, events, metrics.
+"""Together's jobs in our words: states, hyperparameters, events, checkpoints.
 
-Wire format: the SDK 3.1.1's types, togethercomputer/openapi of 2026-04-28, and Together's page on
-training metrics for the names of the values.
+Wire format: the SDK 3.1.1's types and togethercomputer/openapi of 2026-04-28.
 """
 
-import csv
 import hashlib
-import io
-import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-import orjson
-
 from app.core import clock
-from app.providers.base import OVER, Item, Method, Sighting, Status
-from app.providers.errors import ProviderRefused
-
-LONGEST_SUFFIX = 40
-LONGEST_OWN_SUFFIX = 10
-"""What a suffix has left beside the marker of a job that was restarted up to 99 times."""
+from app.providers.base import OVER, Item, Sighting, Status
+from app.providers.together.suffixes import unmarked
+from app.providers.values import moment
 
 STATUSES = {
     "pending": Status.PENDING,
@@ -35,119 +26,6 @@ STATUSES = {
     "cancelled": Status.CANCELLED,
 }
 ENDING = "cancel_requested"
-
-# A job has no metadata, and nobody promises more than letters, digits and '-' in a suffix, because
-# it becomes part of the model's name. After a '-' in the marker's part comes always one of these
-# letters, so that what begins a marker cannot occur within one.
-_ESCAPES = {"-": "-h", ".": "-d", "_": "-u"}
-_TAGS = {"lt": "ftjob-", "ltu": "ftjob_", "ltm": ""}
-_MARKED = re.compile(r"(?:^|-)(ltu|ltm|lt)-((?:[A-Za-z0-9]|-[hdu])+)$")
-
-_TRAINING = {
-    "loss": "training_loss",
-    "accuracy": "training_accuracy",
-    "mean_token_accuracy": "training_accuracy",
-    "learning_rate": "learning_rate",
-    "lr": "learning_rate",
-    "grad_norm": "gradient_norm",
-    "gradient_norm": "gradient_norm",
-    "tokens_per_second": "tokens_per_second",
-    "kl": "kl",
-}
-_VALIDATION = {
-    "loss": "validation_loss",
-    "accuracy": "validation_accuracy",
-    "mean_token_accuracy": "validation_accuracy",
-}
-_REWARDS = {
-    "rewards_chosen": "chosen_reward",
-    "rewards_rejected": "rejected_reward",
-    "rewards_accuracies": "reward_accuracy",
-    "rewards_accuracy": "reward_accuracy",
-    "rewards_margins": "reward_margin",
-    "rewards_margin": "reward_margin",
-}
-_VALUES = {
-    "train": _TRAINING | _REWARDS,
-    "eval": _VALIDATION | {name: f"validation_{ours}" for name, ours in _REWARDS.items()},
-}
-_PARTS = {"train": "train", "training": "train"} | dict.fromkeys(
-    ("eval", "valid", "validation", "val"), "eval"
-)
-_STEPS = ("global_step", "step")
-
-# As OpenAI's result files call them, so that one reader is enough.
-_COLUMNS = {
-    "training_loss": "train_loss",
-    "training_accuracy": "train_accuracy",
-    "validation_loss": "valid_loss",
-    "validation_accuracy": "valid_mean_token_accuracy",
-}
-
-
-# Markers
-
-
-def marked_suffix(marker: str, suffix: str | None) -> str:
-    """The marker, after as much of our own suffix as there is room for."""
-    tag, begins = next((tag, one) for tag, one in _TAGS.items() if marker.startswith(one))
-    rest = "".join(_ESCAPES.get(letter, letter) for letter in marker.removeprefix(begins))
-    tail = f"{tag}-{rest}"
-    own = (suffix or "")[: max(0, LONGEST_SUFFIX - len(tail) - 1)].strip("-")
-    return f"{own}-{tail}" if own else tail
-
-
-def unmarked(suffix: str | None) -> tuple[str | None, str | None]:
-    """The marker that a suffix carries, and our own suffix before it."""
-    found = _MARKED.search(suffix or "")
-    if not suffix or not found:
-        return None, suffix or None
-    letters = {escape: letter for letter, escape in _ESCAPES.items()}
-    rest = re.sub(r"-[hdu]", lambda part: letters[part[0]], found[2])
-    return _TAGS[found[1]] + rest, suffix[: found.start()] or None
-
-
-# Training lines
-
-
-def lines_of(content: bytes, method: Method) -> bytes:
-    """Our cases in Together's form. Raises ProviderRefused for what that form cannot say."""
-    convert = _pair if method == "dpo" else _conversation
-    made = []
-    for number, line in enumerate(content.splitlines(), 1):
-        if line.strip():
-            made.append(orjson.dumps(convert(orjson.loads(line), number)))
-    return b"\n".join([*made, b""])
-
-
-def _conversation(case: Mapping[str, Any], _: int = 0) -> dict[str, Any]:
-    """No other columns than these two are known to it."""
-    tools = case.get("tools") or [
-        {"type": "function", "function": one} for one in case.get("functions") or []
-    ]
-    messages = [_message(one) for one in case["messages"]]
-    return {"messages": messages, **({"tools": tools} if tools else {})}
-
-
-def _message(message: Mapping[str, Any]) -> dict[str, Any]:
-    roles = {"developer": "system", "function": "tool"}
-    return {**message, "role": roles.get(message["role"], message["role"])}
-
-
-def _pair(case: Mapping[str, Any], number: int) -> dict[str, Any]:
-    made: dict[str, Any] = {"input": _conversation(case["input"])}
-    for name in ("preferred_output", "non_preferred_output"):
-        if len(case[name]) != 1:
-            raise ProviderRefused(
-                f"Line {number}: {name} has {len(case[name])} messages, and Together AI takes"
-                " answers of exactly one.",
-                reason="several_messages",
-            )
-        made[name] = [_message(one) for one in case[name]]
-    return made
-
-
-# Jobs
 
 
 def sighting(job: Mapping[str, Any], clean: Callable[[str], str]) -> Sighting:
@@ -232,14 +110,6 @@ def _first(events: Iterable[Mapping[str, Any]], kind: str) -> datetime | None:
     return moment(next(told, {}).get("created_at"))
 
 
-def moment(word: Any) -> datetime | None:
-    try:
-        found = datetime.fromisoformat(word) if isinstance(word, str) and word else None
-    except ValueError:
-        return None
-    return found.replace(tzinfo=UTC) if found and found.tzinfo is None else found
-
-
 # What happened
 
 
@@ -285,72 +155,3 @@ def checkpoints(rows: Iterable[Mapping[str, Any]]) -> list[Item]:
         )
         for step, row in sorted(best.items())
     ]
-
-
-def points(rows: Iterable[Mapping[str, Any]]) -> list[Item]:
-    """One for each step. Its evaluation comes as a row of its own, and may come later: then the
-    step is told again, whole, under another key."""
-    found: dict[int, Item] = {}
-    for row in rows:
-        item = _point(row)
-        if item is None or item.step is None:
-            continue
-        before = found.get(item.step)
-        values = {**(before.values if before else {}), **item.values}
-        evaluated = any(name.startswith("validation") for name in values)
-        found[item.step] = Item(
-            kind="metrics",
-            key=f"metrics:{item.step}" + (":eval" if evaluated else ""),
-            at=(before.at if before else None) or item.at,
-            step=item.step,
-            epoch=(before.epoch if before else None) or item.epoch,
-            values=values,
-        )
-    return [found[step] for step in sorted(found)]
-
-
-def _point(row: Mapping[str, Any]) -> Item | None:
-    step: int | None = None
-    at, epoch, values = None, None, {}
-    for name, value in row.items():
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            continue
-        part, rest = _parts_of(name)
-        if rest in _STEPS:
-            step = int(value)
-        elif rest == "epoch":
-            epoch = float(value)
-        elif rest == "timestamp":
-            at = _instant(value)
-        elif ours := _VALUES[part].get(rest):
-            values[ours] = float(value)
-    if step is None or not values:
-        return None
-    return Item("metrics", f"metrics:{step}", at=at, step=step, epoch=epoch, values=values)
-
-
-def _parts_of(name: str) -> tuple[str, str]:
-    """`train/loss`, `eval_loss`, `loss` → the half that it belongs to, and what is measured."""
-    first, _, rest = name.lower().replace("/", "_").partition("_")
-    if rest and first in _PARTS:
-        return _PARTS[first], rest
-    return "train", f"{first}_{rest}" if rest else first
-
-
-def _instant(value: float) -> datetime:
-    """Seconds since 1970, or a thousandth, a millionth, a billionth of them: the page shows the
-    last."""
-    while value > 1e11:
-        value /= 1000
-    return datetime.fromtimestamp(value, UTC)
-
-
-def csv_of(items: list[Item]) -> bytes:
-    names = sorted({name for item in items for name in item.values})
-    out = io.StringIO()
-    rows = csv.writer(out, lineterminator="\n")
-    rows.writerow(["step", *(_COLUMNS.get(name, name) for name in names)])
-    for item in items:
-        shown = [item.values.get(name) for name in names]
-        rows.writerow([item.step, *("" if value is None else value for value in shown)])
-    return out.getvalue().encode()
