@@ -15,8 +15,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from app.simulators.answers import json_response
 from app.simulators.runs import Plan
-from app.simulators.simulator import Simulator, json_response
+from app.simulators.simulator import Simulator
 
 # gRPC's code, and the HTTP status that goes with it.
 CODES = {

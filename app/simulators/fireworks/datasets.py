@@ -8,9 +8,10 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.simulators.answers import json_response
+from app.simulators.cases import count_tokens, read_lines
 from app.simulators.fireworks.base import ACCOUNT, FireworksBase, when
 from app.simulators.runs import Plan
-from app.simulators.simulator import count_tokens, json_response, read_lines
 
 _LARGEST_DIRECT = 150_000_000
 

@@ -7,10 +7,9 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.simulators.answers import chat_answer, json_response
 from app.simulators.fireworks.base import ACCOUNT, BASES, PUBLIC, FireworksBase, when
-from app.simulators.openai.simulator import chat_answer
 from app.simulators.runs import Plan
-from app.simulators.simulator import json_response
 
 
 @dataclass

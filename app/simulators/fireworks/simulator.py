@@ -11,12 +11,12 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.simulators.answers import json_response
+from app.simulators.cases import check_lines, count_tokens, read_lines
 from app.simulators.fireworks.base import ACCOUNT, when
 from app.simulators.fireworks.datasets import FireworksDatasets
 from app.simulators.fireworks.serving import FireworksServing, Model
-from app.simulators.openai.simulator import check_lines
 from app.simulators.runs import Phase, Plan, Point, Run
-from app.simulators.simulator import count_tokens, json_response, read_lines
 
 SFT, DPO = "supervisedFineTuningJobs", "dpoJobs"
 WORDS = {

@@ -3,24 +3,20 @@
 Answers carry every field that the SDK's types name (openai-openapi 2.3.0). It trains nothing.
 """
 
-import asyncio
-import base64
-import csv
-import io
-import secrets
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import httpx
 import orjson
-from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
-from app.core import signatures
-from app.simulators.runs import OVER, Phase, Plan, Point, Run
-from app.simulators.simulator import Simulator, count_tokens, json_response, read_lines
+from app.simulators.answers import chat_answer, json_response
+from app.simulators.cases import check_lines, count_tokens, read_lines
+from app.simulators.openai.events import events_of, result_csv
+from app.simulators.openai.files import OpenAIFiles
+from app.simulators.openai.webhooks import OpenAIWebhooks
+from app.simulators.runs import OVER, Phase, Plan, Run
 
 WORDS = {
     Phase.VALIDATING: "validating_files",
@@ -32,8 +28,6 @@ WORDS = {
     Phase.FAILED: "failed",
     Phase.CANCELLED: "cancelled",
 }
-_FEWEST_LINES = 10
-_FORGED = "what a forger signs with"
 MODELS: dict[str, str | None] = {
     "gpt-4.1-2025-04-14": "2027-01-14",
     "gpt-4.1-mini-2025-04-14": "2027-01-14",
@@ -42,15 +36,6 @@ MODELS: dict[str, str | None] = {
     "gpt-4o-mini-2024-07-18": "2027-01-14",
     "o4-mini-2025-04-16": None,
 }
-
-
-@dataclass
-class StoredFile:
-    id: str
-    filename: str
-    purpose: str
-    content: bytes
-    created_at: float
 
 
 @dataclass
@@ -63,55 +48,21 @@ class Job:
     result_file: str | None = None
     announced: bool = False
     lines: int = 0
-    events: list[dict[str, Any]] = field(default_factory=list)
 
 
-@dataclass
-class Endpoint:
-    id: str
-    name: str
-    url: str
-    secret: str
-    event_types: list[str]
-    created_at: float
-
-
-class OpenAISimulator(Simulator):
+class OpenAISimulator(OpenAIFiles, OpenAIWebhooks):
     name = "openai"
     creating: ClassVar[tuple[str, ...]] = ("/fine_tuning/jobs",)
-    base = "/v1"
-    key_prefix = "sk-"
 
     def __init__(self, plan: Plan | None = None, seed: int = 0) -> None:
         super().__init__(plan, seed)
-        self.files: dict[str, StoredFile] = {}
         self.jobs: dict[str, Job] = {}
-        self.endpoints: dict[str, Endpoint] = {}
         self.deleted_models: set[str] = set()
-        self.sent: list[tuple[str, int]] = []
-        """Webhooks: the type, and what was answered."""
-
-    def refusal(self, status: int, code: str, message: str, param: str | None = None) -> Response:
-        kind = "invalid_request_error" if status < 500 else "server_error"
-        return json_response(
-            {"error": {"message": message, "type": kind, "param": param, "code": code}}, status
-        )
-
-    def routes(self) -> list[Route]:
-        return [
-            Route(self.base + path, self.door(handler), methods=[method])
-            for method, path, handler in self.table()
-        ]
 
     def table(self) -> list[tuple[str, str, Any]]:
-        """Verb, path and handler of everything behind the door."""
         jobs = "/fine_tuning/jobs"
         return [
-            ("POST", "/files", self.upload),
-            ("GET", "/files", self.list_files),
-            ("GET", "/files/{id}", self.get_file),
-            ("DELETE", "/files/{id}", self.delete_file),
-            ("GET", "/files/{id}/content", self.content),
+            *self.file_routes(),
             ("POST", jobs, self.create),
             ("GET", jobs, self.list_jobs),
             ("GET", f"{jobs}/{{id}}", self.get_job),
@@ -124,78 +75,8 @@ class OpenAISimulator(Simulator):
             ("GET", "/models/{id:path}", self.get_model),
             ("DELETE", "/models/{id:path}", self.delete_model),
             ("POST", "/chat/completions", self.chat),
-            ("POST", "/webhook_endpoints", self.create_endpoint),
-            ("GET", "/webhook_endpoints", self.list_endpoints),
-            ("DELETE", "/webhook_endpoints/{id}", self.delete_endpoint),
+            *self.webhook_routes(),
         ]
-
-    def admits(self, request: Request) -> bool:
-        return request.headers.get("authorization", "").startswith(f"Bearer {self.key_prefix}")
-
-    def door(self, handler: Any) -> Any:
-        async def answer(request: Request) -> Response:
-            if not self.admits(request):
-                given = request.headers.get("authorization", "")[7:]
-                return self.refusal(401, "invalid_api_key", f"Incorrect API key provided: {given}.")
-            response: Response = await handler(request)
-            response.headers["x-request-id"] = f"req_{secrets.token_hex(8)}"
-            return response
-
-        return answer
-
-    # Files
-
-    async def upload(self, request: Request) -> Response:
-        form = await request.form()
-        file, purpose = form.get("file"), str(form.get("purpose", ""))
-        if not isinstance(file, UploadFile):
-            return self.refusal(400, "missing_required_parameter", "file is required.", "file")
-        if not purpose:
-            return self.refusal(
-                400, "missing_required_parameter", "purpose is required.", "purpose"
-            )
-        stored = self.keep(file.filename or "file", purpose, await file.read())
-        return json_response(self.file_object(stored))
-
-    def keep(self, filename: str, purpose: str, content: bytes) -> StoredFile:
-        stored = StoredFile(self.id("file-"), filename, purpose, content, self.now())
-        self.files[stored.id] = stored
-        return stored
-
-    def file_object(self, file: StoredFile) -> dict[str, Any]:
-        return {
-            "id": file.id,
-            "object": "file",
-            "bytes": len(file.content),
-            "created_at": int(file.created_at),
-            "filename": file.filename,
-            "purpose": file.purpose,
-            "status": "processed",
-            "expires_at": None,
-            "status_details": None,
-        }
-
-    async def list_files(self, request: Request) -> Response:
-        purpose = request.query_params.get("purpose")
-        rows = [f for f in self.files.values() if purpose is None or f.purpose == purpose]
-        rows.sort(key=lambda f: f.created_at, reverse=request.query_params.get("order") != "asc")
-        return self.page(request, [self.file_object(f) for f in rows], 10_000)
-
-    async def get_file(self, request: Request) -> Response:
-        file = self.files.get(request.path_params["id"])
-        return json_response(self.file_object(file)) if file else self.nothing("file")
-
-    async def delete_file(self, request: Request) -> Response:
-        file = self.files.pop(request.path_params["id"], None)
-        if file is None:
-            return self.nothing("file")
-        return json_response({"id": file.id, "object": "file", "deleted": True})
-
-    async def content(self, request: Request) -> Response:
-        file = self.files.get(request.path_params["id"])
-        if file is None:
-            return self.nothing("file")
-        return Response(file.content, media_type="application/octet-stream")
 
     # Jobs
 
@@ -285,7 +166,7 @@ class OpenAISimulator(Simulator):
         job = self.job_of(request)
         if job is None:
             return self.nothing("fine-tuning job")
-        return self.page(request, list(reversed(self.events_of(job))), 20)
+        return self.page(request, events_of(job.run, job.asked["training_file"])[::-1], 20)
 
     async def checkpoints(self, request: Request) -> Response:
         job = self.job_of(request)
@@ -293,6 +174,13 @@ class OpenAISimulator(Simulator):
             return self.nothing("fine-tuning job")
         rows = [self.checkpoint(job, step) for step in reversed(job.run.checkpoint_steps)]
         return self.page(request, rows, 10)
+
+    def ended(self) -> Iterable[Run]:
+        for run in self.newest():
+            job = self.jobs[run.id]
+            if run.phase in OVER and not job.announced:
+                job.announced = True
+                yield run
 
     def job_of(self, request: Request) -> Job | None:
         run = self.run_of(request.path_params["id"])
@@ -383,41 +271,6 @@ class OpenAISimulator(Simulator):
             },
         }
 
-    def events_of(self, job: Job) -> list[dict[str, Any]]:
-        """The oldest first; each always with the same id."""
-        told: list[tuple[float, str, str, str, dict[str, Any] | None]] = [
-            (p.at, "info", _step_words(p, job.run), "metrics", _step_data(p, job.run))
-            for p in job.run.points
-        ]
-        for phase, at in job.run.history:
-            words = {
-                Phase.VALIDATING: f"Validating training file: {job.asked['training_file']}",
-                Phase.QUEUED: "Files validated, moving job to queued state",
-                Phase.RUNNING: "Fine-tuning job started",
-                Phase.PAUSED: "Fine-tuning job paused",
-                Phase.SUCCEEDED: "The job has successfully completed",
-                Phase.CANCELLED: "The job has been cancelled",
-                Phase.FAILED: "The job failed due to an invalid training file. "
-                + (job.run.failure[1] if job.run.failure else ""),
-            }.get(phase)
-            if words:
-                told.append(
-                    (at, "error" if phase is Phase.FAILED else "info", words, "message", None)
-                )
-        told.sort(key=lambda row: row[0])  # the last step comes before the success it brings
-        return [
-            {
-                "id": f"ftevent-{job.run.id[6:14]}{number:05d}",
-                "object": "fine_tuning.job.event",
-                "created_at": int(at),
-                "level": level,
-                "message": message,
-                "type": kind,
-                "data": data or {},
-            }
-            for number, (at, level, message, kind, data) in enumerate(told)
-        ]
-
     # Models and chat
 
     def made(self) -> dict[str, Job]:
@@ -477,204 +330,3 @@ class OpenAISimulator(Simulator):
                 404, "model_not_found", f"The model {model!r} does not exist.", "model"
             )
         return chat_answer(asked, model, int(self.now()))
-
-    # Webhooks
-
-    async def create_endpoint(self, request: Request) -> Response:
-        asked = orjson.loads(await request.body())
-        made = Endpoint(
-            self.id("we_"),
-            asked.get("name", ""),
-            asked["url"],
-            "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode(),
-            asked.get("event_types", []),
-            self.now(),
-        )
-        self.endpoints[made.id] = made
-        return json_response({**self.endpoint_object(made), "signing_secret": made.secret})
-
-    async def list_endpoints(self, request: Request) -> Response:
-        return self.page(request, [self.endpoint_object(e) for e in self.endpoints.values()], 20)
-
-    async def delete_endpoint(self, request: Request) -> Response:
-        if self.endpoints.pop(request.path_params["id"], None) is None:
-            return self.nothing("webhook endpoint")
-        id, word = request.path_params["id"], f"{self.endpoint_word}.deleted"
-        return json_response({"id": id, "object": word, "deleted": True})
-
-    endpoint_word = "webhook_endpoint"
-
-    def endpoint_object(self, endpoint: Endpoint) -> dict[str, Any]:
-        return {
-            "id": endpoint.id,
-            "object": self.endpoint_word,
-            "created_at": int(endpoint.created_at),
-            "updated_at": int(endpoint.created_at),
-            "name": endpoint.name,
-            "url": endpoint.url,
-            "event_types": endpoint.event_types,
-            "signing_secret_hint": endpoint.secret[-4:],
-        }
-
-    async def background(self) -> None:
-        async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
-            sending: set[asyncio.Task[None]] = set()
-            while True:
-                await asyncio.sleep(0.05)
-                if not self.endpoints or self.cheats.down:
-                    continue
-                for run in self.newest():
-                    job = self.jobs[run.id]
-                    if run.phase in OVER and not job.announced:
-                        job.announced = True
-                        for endpoint in self.endpoints.values():
-                            task = asyncio.create_task(self._tell(client, endpoint, run))
-                            sending.add(task)
-                            task.add_done_callback(sending.discard)
-
-    async def _tell(self, client: httpx.AsyncClient, endpoint: Endpoint, run: Run) -> None:
-        cheats, kind = self.cheats, f"fine_tuning.job.{run.phase}"
-        if kind not in endpoint.event_types or self.chance.random() < cheats.drop_webhooks:
-            return
-        body = orjson.dumps(
-            {
-                "id": f"evt_{run.id[6:]}",
-                "object": "event",
-                "created_at": int(self.now()),
-                "type": kind,
-                "data": {"id": run.id},
-            }
-        )
-        id = f"wh_{run.id[6:]}"
-        times = 3 if self.chance.random() < cheats.repeat_webhooks else 1
-        forged = self.chance.random() < cheats.forge_webhooks
-        for number in range(times + forged):
-            await asyncio.sleep(self.chance.random() * cheats.late_webhooks)
-            secret = _FORGED if forged and number == times else endpoint.secret
-            await self._post(client, endpoint.url, id, secret, kind, body)
-
-    async def _post(
-        self, client: httpx.AsyncClient, url: str, id: str, secret: str, kind: str, body: bytes
-    ) -> None:
-        """Again and again, as long as nobody takes it."""
-        for pause in (0.5, 2.0, 5.0, 15.0, 60.0):
-            timestamp = int(self.now())
-            headers = {
-                "content-type": "application/json",
-                "user-agent": "OpenAI/1.0 (+https://platform.openai.com/docs/webhooks)",
-                "webhook-id": id,
-                "webhook-timestamp": str(timestamp),
-                "webhook-signature": signatures.sign(secret, id, timestamp, body),
-            }
-            try:
-                status = (await client.post(url, content=body, headers=headers)).status_code
-            except httpx.TransportError:
-                status = 0
-            self.sent.append((kind, status))
-            if 200 <= status < 300 or secret == _FORGED:
-                return
-            await asyncio.sleep(pause)
-
-    # Shared by the routes
-
-    def nothing(self, what: str) -> Response:
-        return self.refusal(404, "not_found", f"There is no such {what}.", "id")
-
-    def page(self, request: Request, rows: list[dict[str, Any]], usual: int) -> Response:
-        query = request.query_params
-        limit = int(query.get("limit", usual))
-        start = 0
-        if after := query.get("after"):
-            places = [number for number, row in enumerate(rows) if row["id"] == after]
-            if not places:
-                return self.refusal(404, "not_found", f"There is no {after}.", "after")
-            start = places[0] + 1
-        shown = rows[start : start + limit]
-        return json_response(
-            {
-                "object": "list",
-                "data": shown,
-                "has_more": start + limit < len(rows),
-                "first_id": shown[0]["id"] if shown else None,
-                "last_id": shown[-1]["id"] if shown else None,
-            }
-        )
-
-
-def check_lines(
-    lines: list[dict[str, Any]], method: str, fewest: int = _FEWEST_LINES
-) -> str | None:
-    """What is wrong with training data in OpenAI's own formats."""
-    if len(lines) < fewest:
-        return f"The file has {len(lines)} examples; at least {fewest} are needed."
-    for number, line in enumerate(lines, 1):
-        if method == "dpo":
-            if not {"input", "preferred_output", "non_preferred_output"} <= line.keys():
-                return f"Line {number} lacks input, preferred_output or non_preferred_output."
-        elif not isinstance(line.get("messages"), list) or not line["messages"]:
-            return f"Line {number} has no messages."
-        elif method == "supervised" and line["messages"][-1].get("role") != "assistant":
-            return f"Line {number} does not end with the assistant's message."
-        elif method == "reinforcement" and line["messages"][-1].get("role") != "user":
-            return f"Line {number} does not end with the user's message."
-    return None
-
-
-def chat_answer(asked: dict[str, Any], model: str, created: int) -> Response:
-    """What a model that is none says, whole or as a stream."""
-    last = (asked.get("messages") or [{}])[-1].get("content") or ""
-    words = f"(simulated {model}) {last if isinstance(last, str) else ''}".strip()
-    tokens = {"prompt_tokens": 8, "completion_tokens": 8, "total_tokens": 16}
-    head = {"id": "chatcmpl-simulated", "created": created, "model": model}
-    if not asked.get("stream"):
-        message = {"role": "assistant", "content": words, "refusal": None}
-        choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
-        return json_response(
-            {**head, "object": "chat.completion", "choices": [choice], "usage": tokens}
-        )
-    chunks = [
-        {"index": 0, "delta": {"role": "assistant", "content": words}, "finish_reason": None},
-        {"index": 0, "delta": {}, "finish_reason": "stop"},
-    ]
-    parts: list[dict[str, Any]] = [{"choices": [chunk]} for chunk in chunks]
-    if (asked.get("stream_options") or {}).get("include_usage"):
-        parts.append({"choices": [], "usage": tokens})
-    lines = [
-        b"data: %b\n\n" % orjson.dumps({**head, "object": "chat.completion.chunk", **part})
-        for part in parts
-    ]
-    return Response(b"".join([*lines, b"data: [DONE]\n\n"]), media_type="text/event-stream")
-
-
-def result_csv(points: list[Point]) -> bytes:
-    """In base64, as the guides' notebooks expect it."""
-    out = io.StringIO()
-    rows = csv.writer(out, lineterminator="\n")
-    rows.writerow(
-        ["step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy"]
-    )
-    for p in points:
-        validation = [p.validation_loss, p.validation_accuracy]
-        shown = ["" if value is None else value for value in validation]
-        rows.writerow([p.step, p.training_loss, p.training_accuracy, *shown])
-    return base64.b64encode(out.getvalue().encode())
-
-
-def _step_words(point: Point, run: Run) -> str:
-    words = f"Step {point.step}/{run.plan.steps}: training loss={point.training_loss:.2f}"
-    if point.validation_loss is not None:
-        words += f", validation loss={point.validation_loss:.2f}"
-    return words
-
-
-def _step_data(point: Point, run: Run) -> dict[str, Any]:
-    data: dict[str, Any] = {
-        "step": point.step,
-        "total_steps": run.plan.steps,
-        "train_loss": point.training_loss,
-        "train_mean_token_accuracy": point.training_accuracy,
-    }
-    if point.validation_loss is not None:
-        data["valid_loss"] = point.validation_loss
-        data["valid_mean_token_accuracy"] = point.validation_accuracy
-    return data

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from app.simulators.answers import at_time
 from app.simulators.runs import Phase, Point, Run
-from app.simulators.together.old_endpoints import at_time
 
 _PHASES = {
     Phase.VALIDATING: ("job_pending", "Job created and pending."),

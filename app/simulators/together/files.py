@@ -18,8 +18,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from app.simulators.answers import json_response, openai_error
+from app.simulators.cases import read_lines
 from app.simulators.runs import Plan
-from app.simulators.simulator import Simulator, json_response, listening, read_lines
+from app.simulators.simulator import Simulator, listening
 
 _COLUMNS = {
     "CONVERSATION": ({"messages"}, {"tools"}),
@@ -207,10 +209,7 @@ class FilesSimulator(Simulator):
         return Response(file.content, media_type="application/octet-stream")
 
     def refusal(self, status: int, code: str, message: str, param: str | None = None) -> Response:
-        kind = "invalid_request_error" if status < 500 else "server_error"
-        return json_response(
-            {"error": {"message": message, "type": kind, "param": param, "code": code}}, status
-        )
+        return openai_error(status, code, message, param)
 
     def nothing(self, what: str) -> Response:
         return self.refusal(404, "not_found", f"There is no such {what}.", "id")

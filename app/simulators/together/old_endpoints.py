@@ -4,15 +4,14 @@ Wire format: the SDK 2.42.0's types.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.simulators.answers import at_time, json_response
 from app.simulators.runs import Plan
-from app.simulators.simulator import json_response
 from app.simulators.together.files import FilesSimulator
 
 SLUG = "simulated"
@@ -123,7 +122,3 @@ class OldEndpointsSimulator(FilesSimulator):
             if old["name"] == name and old["state"] == "STARTED":
                 return str(old["model"])
         return None
-
-
-def at_time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"

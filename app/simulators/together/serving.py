@@ -10,15 +10,13 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.simulators.openai.simulator import chat_answer
+from app.simulators.answers import at_time, chat_answer, json_response
 from app.simulators.runs import Plan
-from app.simulators.simulator import json_response
 from app.simulators.together.old_endpoints import (
     HARDWARE,
     SLUG,
     MadeModel,
     OldEndpointsSimulator,
-    at_time,
 )
 
 PROJECT = "proj_simulated"

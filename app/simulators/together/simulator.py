@@ -13,11 +13,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from app.simulators.answers import at_time, json_response
+from app.simulators.cases import count_tokens, read_lines
 from app.simulators.runs import OVER, Phase, Plan, Run
-from app.simulators.simulator import count_tokens, json_response, read_lines
 from app.simulators.together.events import events_of, metrics_of
 from app.simulators.together.limits import MODELS, limits_of, wrong_with
-from app.simulators.together.old_endpoints import SLUG, MadeModel, at_time
+from app.simulators.together.old_endpoints import SLUG, MadeModel
 from app.simulators.together.serving import PROJECT, ServingSimulator
 
 WORDS = {

@@ -8,7 +8,6 @@ import json
 import secrets
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 from urllib.parse import parse_qs
@@ -21,8 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.core.clock import rfc3339
-from app.simulators.simulator import json_response
+from app.simulators.answers import at_time, json_response
 
 AUDIENCE = TOKEN_URI = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address
 _GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -158,8 +156,8 @@ class StoredObject:
             "generation": "1",
             "contentType": self.content_type,
             "size": str(len(self.content)),
-            "timeCreated": moment(self.created_at),
-            "updated": moment(self.created_at),
+            "timeCreated": at_time(self.created_at),
+            "updated": at_time(self.created_at),
         }
 
 
@@ -220,7 +218,3 @@ class Storage:
     async def delete(self, request: Request) -> Response:
         gone = self.objects.pop((request.path_params["bucket"], request.path_params["name"]), None)
         return Response(status_code=204) if gone else refusal(404, "notFound", "No such object.")
-
-
-def moment(seconds: float) -> str:
-    return rfc3339(datetime.fromtimestamp(seconds, UTC))

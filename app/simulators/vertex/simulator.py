@@ -13,9 +13,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from app.simulators.answers import at_time, json_response
+from app.simulators.cases import count_tokens, read_lines
 from app.simulators.runs import OVER, Phase, Plan, Point, Run
-from app.simulators.simulator import Simulator, count_tokens, json_response, read_lines
-from app.simulators.vertex.google import Accounts, Storage, moment, refusal, service_account
+from app.simulators.simulator import Simulator
+from app.simulators.vertex.google import Accounts, Storage, refusal, service_account
 from app.simulators.vertex.lines import check_lines, generated
 
 MODELS = ("gemini-2.5-flash", "gemini-2.5-flash-lite", "gemini-2.5-pro")
@@ -252,18 +254,18 @@ class VertexSimulator(Simulator):
             **asked,
             job.spec: {**asked[job.spec], "hyperParameters": told},
             "state": self.word(run, STATES[run.phase]),
-            "createTime": moment(run.created_at),
-            "updateTime": moment(run.points[-1].at if run.points else run.entered_at),
+            "createTime": at_time(run.created_at),
+            "updateTime": at_time(run.points[-1].at if run.points else run.entered_at),
             "experiment": f"{job.parent}/metadataStores/default/contexts/tuning-{job.number}",
             "pipelineJob": f"{job.parent}/pipelineJobs/{job.number}",
         }
         if run.phase in PARTS:
             found["tuningJobState"] = PARTS[run.phase]
         if run.started_at:
-            found["startTime"] = moment(run.started_at)
+            found["startTime"] = at_time(run.started_at)
             found["gcsMetricsUri"] = self.metrics_uri(job)
         if run.finished_at:
-            found["endTime"] = moment(run.finished_at)
+            found["endTime"] = at_time(run.finished_at)
         if begun:
             counted = {
                 "tuningDatasetExampleCount": str(job.lines),
@@ -339,7 +341,7 @@ class VertexSimulator(Simulator):
             {
                 "name": name,
                 "displayName": job.asked.get("tunedModelDisplayName") or "tuned",
-                "createTime": moment(job.run.entered_at),
+                "createTime": at_time(job.run.entered_at),
                 **({} if name in self.undeployed else {"deployedModels": [deployed]}),
             }
         )
@@ -378,7 +380,7 @@ class VertexSimulator(Simulator):
         asked = orjson.loads(await request.body())
         if not asked.get("contents"):
             return self.refusal(400, "INVALID_ARGUMENT", "contents is not specified.", "contents")
-        return json_response(generated(asked, model, moment(self.now())))
+        return json_response(generated(asked, model, at_time(self.now())))
 
     def nothing(self, what: str) -> Response:
         return self.refusal(404, "NOT_FOUND", f"The {what} is not found.")
