@@ -13,10 +13,10 @@ def decoded(content: bytes) -> bytes:
     if content.lstrip()[:4] == b"step":
         return content
     try:
-        decoded = base64.b64decode(content, validate=True)
+        plain = base64.b64decode(content, validate=True)
     except ValueError:
         return content
-    return decoded if decoded.lstrip()[:4] == b"step" else content
+    return plain if plain.lstrip()[:4] == b"step" else content
 
 
 def points_of(content: bytes) -> list[Item]:
