@@ -21,6 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.simulators.answers import json_response
 from app.simulators.runs import OVER, Plan, Run
 
 log = logging.getLogger(__name__)
@@ -231,26 +232,3 @@ async def _break_off(send: Send) -> None:
     headers = [(b"content-length", b"1000"), (b"content-type", b"application/json")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-def json_response(value: Any, status: int = 200, **headers: str) -> Response:
-    return Response(orjson.dumps(value), status, headers, media_type="application/json")
-
-
-def count_tokens(lines: list[dict[str, Any]]) -> int:
-    """Roughly as a tokenizer would: a token for four characters."""
-    return sum(len(orjson.dumps(line)) // 4 for line in lines)
-
-
-def read_lines(content: bytes) -> tuple[list[dict[str, Any]], str | None]:
-    """The lines of a JSONL file, and what is wrong with it."""
-    found: list[dict[str, Any]] = []
-    for number, line in enumerate(content.decode("utf-8-sig", "replace").splitlines(), 1):
-        try:
-            value = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            return found, f"Line {number} is not valid JSON."
-        if not isinstance(value, dict):
-            return found, f"Line {number} is not an object."
-        found.append(value)
-    return found, None if found else "The file is empty."

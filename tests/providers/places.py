@@ -25,12 +25,11 @@ from app.simulators.bedrock import (
     BedrockSimulator,
 )
 from app.simulators.fireworks import FireworksSimulator
-from app.simulators.google import service_account
 from app.simulators.openai import OpenAISimulator
 from app.simulators.runs import Plan
 from app.simulators.simulator import Simulator
 from app.simulators.together import TogetherSimulator
-from app.simulators.vertex import VertexSimulator
+from app.simulators.vertex import VertexSimulator, service_account
 
 QUICK = Plan(validating=0.1, queued=0.1, steps=12, step_seconds=0.05)
 

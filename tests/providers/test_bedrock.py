@@ -18,16 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.providers.base import OVER, Account, Data, Order, Placing, Sighting, Status
-from app.providers.bedrock import (
-    CLAUDE_3_HAIKU,
-    Bedrock,
-    conversation,
-    converted,
-    job_name,
-    marker_of,
-    model_name,
-    points_of,
-)
+from app.providers.bedrock import Bedrock
+from app.providers.bedrock.adapter import CLAUDE_3_HAIKU
+from app.providers.bedrock.cases import in_form
+from app.providers.bedrock.chat import question
+from app.providers.bedrock.jobs import points_of
+from app.providers.bedrock.names import job_name, marker_of, model_name
 from app.providers.errors import (
     ProviderBusy,
     ProviderDenied,
@@ -136,7 +132,7 @@ def test_cases_become_claudes(tmp_path: Path) -> None:
         ("user", "Tell me."),
         ("assistant", "There."),
     )
-    made = converted(cases(tmp_path, content + "\n\n").path, "", "training_file")
+    made = in_form(cases(tmp_path, content + "\n\n").path, "", "training_file")
     assert [json.loads(row) for row in made.splitlines()] == [
         {
             "system": "Be short.\n\nBe kind.",
@@ -150,7 +146,7 @@ def test_cases_become_claudes(tmp_path: Path) -> None:
 
 def test_cases_become_conversations(tmp_path: Path) -> None:
     content = line(("system", "Be short."), ("user", "Where?"), ("assistant", "There."))
-    made = converted(cases(tmp_path, content).path, NOVA, "training_file")
+    made = in_form(cases(tmp_path, content).path, NOVA, "training_file")
     assert json.loads(made) == {
         "schemaVersion": "bedrock-conversation-2024",
         "system": [{"text": "Be short."}],
@@ -478,7 +474,7 @@ def test_a_request_becomes_a_conversation() -> None:
         "top_p": 0.5,
         "stop": ".",
     }
-    assert conversation(asked) == {
+    assert question(asked) == {
         "system": [{"text": "Be short."}],
         "messages": [{"role": "user", "content": [{"text": "Where?"}]}],
         "inferenceConfig": {
@@ -494,7 +490,7 @@ def test_a_request_becomes_a_conversation() -> None:
         ({"messages": asked["messages"], "tools": [{"type": "function"}]}, "tools"),
     ):
         with pytest.raises(ProviderRefused) as refused:
-            conversation(wrong)
+            question(wrong)
         assert refused.value.param == param
 
 

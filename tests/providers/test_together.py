@@ -14,16 +14,13 @@ from app.providers.base import OVER, Account, Data, Order, Placing, Status
 from app.providers.errors import ProviderBusy, ProviderMissing, ProviderRefused, UrlNotAllowed
 from app.providers.openai import points_of
 from app.providers.together import Together
-from app.providers.together_wire import (
+from app.providers.together.cases import lines_of
+from app.providers.together.jobs import checkpoints, event, sighting
+from app.providers.together.metrics import csv_of, points
+from app.providers.together.suffixes import (
     LONGEST_OWN_SUFFIX,
     LONGEST_SUFFIX,
-    checkpoints,
-    csv_of,
-    event,
-    lines_of,
     marked_suffix,
-    points,
-    sighting,
     unmarked,
 )
 from app.providers.urls import Allowed
