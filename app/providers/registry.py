@@ -6,13 +6,16 @@ import httpx
 
 from app.core.errors import Invalid
 from app.providers.base import Account, Adapter, Capabilities
+from app.providers.bedrock import Bedrock
+from app.providers.fireworks import Fireworks
 from app.providers.http import Pace
 from app.providers.openai import OpenAI
+from app.providers.together import Together
 from app.providers.urls import Allowed
 
 LOCAL = "local"
 ADAPTERS: dict[str, type[Adapter]] = {
-    adapter.capabilities.provider: adapter for adapter in (OpenAI,)
+    adapter.capabilities.provider: adapter for adapter in (OpenAI, Bedrock, Fireworks, Together)
 }
 
 

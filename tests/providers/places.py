@@ -1,6 +1,6 @@
 """Each provider's adapter in front of its simulator."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,83 +8,33 @@ from typing import Any
 import httpx
 
 from app.providers.base import Account, Adapter
-from app.providers.bedrock import CLAUDE_3_HAIKU, Bedrock
-from app.providers.fireworks import Fireworks
-from app.providers.openai import OpenAI
-from app.providers.together import Together
+from app.providers.bedrock import CLAUDE_3_HAIKU
+from app.providers.registry import ADAPTERS
 from app.providers.urls import Allowed
-from app.simulators.bedrock import (
-    ACCESS_KEY_ID,
-    ACCOUNT,
-    BUCKET,
-    REGION,
-    SECRET_ACCESS_KEY,
-    BedrockSimulator,
-)
-from app.simulators.fireworks import FireworksSimulator
-from app.simulators.openai import OpenAISimulator
+from app.simulators.registry import SIMULATED
 from app.simulators.runs import Plan
 from app.simulators.simulator import Simulator
-from app.simulators.together import TogetherSimulator
 
 QUICK = Plan(validating=0.1, queued=0.1, steps=12, step_seconds=0.05)
+# Its end of life is over, but it is the one with the most rules of its own.
+_BASE_MODELS = {"bedrock": CLAUDE_3_HAIKU}
 
 
 @dataclass(frozen=True)
 class Place:
-    """How to get an adapter to talk to its simulator. `settings` may use `{url}`."""
+    """How to get an adapter to talk to its simulator."""
 
     adapter: type[Adapter]
     simulator: type[Simulator]
     base_model: str
-    secrets: Mapping[str, str]
-    settings: Mapping[str, str]
+    account: Callable[[str], Account]
+    """Of the simulator's URL."""
     hyperparameters: Mapping[str, Any] = field(default_factory=lambda: {"n_epochs": 2})
-
-    def account(self, url: str) -> Account:
-        return Account(
-            dict(self.secrets),
-            {name: value.format(url=url) for name, value in self.settings.items()},
-        )
 
 
 PLACES: dict[str, Place] = {
-    "bedrock": Place(
-        Bedrock,
-        BedrockSimulator,
-        CLAUDE_3_HAIKU,
-        {"access_key_id": ACCESS_KEY_ID, "secret_access_key": SECRET_ACCESS_KEY},
-        {
-            "region": REGION,
-            "role_arn": f"arn:aws:iam::{ACCOUNT}:role/tuning",
-            "bucket": BUCKET,
-            "prefix": "luthier",
-            "base_url": "{url}",
-            "runtime_url": "{url}",
-            "storage_url": f"{{url}}/{BUCKET}",
-        },
-    ),
-    "fireworks": Place(
-        Fireworks,
-        FireworksSimulator,
-        "accounts/fireworks/models/llama-v3p1-8b-instruct",
-        {"api_key": "fw_simulatedkey1234567890"},
-        {"base_url": "{url}", "account": "acme"},
-    ),
-    "openai": Place(
-        OpenAI,
-        OpenAISimulator,
-        "gpt-4o-mini-2024-07-18",
-        {"api_key": "sk-simulated-key-1234567890"},
-        {"base_url": "{url}/v1"},
-    ),
-    "together": Place(
-        Together,
-        TogetherSimulator,
-        "meta-llama/Meta-Llama-3.1-8B-Instruct-Reference",
-        {"api_key": "tgp_simulated-key-1234567890"},
-        {"base_url": "{url}", "project": "proj_simulated"},
-    ),
+    name: Place(ADAPTERS[name], one.simulator, _BASE_MODELS.get(name, one.base_model), one.account)
+    for name, one in SIMULATED.items()
 }
 
 
