@@ -19,7 +19,7 @@ from app.cli import demo_providers_checks as checks
 from app.cli import deploying, documents, show
 from app.cli.demo_providers_board import Board, Row, money, tail
 from app.cli.demo_providers_trouble import Trouble, Victims, together
-from app.cli.provider_access import camel
+from app.cli.provider_access import Access
 from app.cli.transfer import create_dataset
 from app.client import ApiError, Client, Timing
 from app.providers.registry import capabilities
@@ -67,9 +67,7 @@ class _Demo:
 
     async def _connect(self, name: str) -> None:
         account = SIMULATED[name].account(self._places[name][1])
-        fields = {camel(key): value for key, value in [*account.secrets.items(),
-                                                       *account.settings.items()]}  # fmt: skip
-        input: dict[str, Any] = {"credential": {name: fields}}
+        input = Access(name, {**account.secrets, **account.settings}).input(check=True)
         made = await self._client.mutate(documents.SET_PROVIDER_CREDENTIAL, input)
         if SIMULATED[name].webhook_endpoints:
             url = f"{self._client.url}{made['credential']['webhookPath']}"
@@ -176,7 +174,8 @@ class _Demo:
             show.add_row(
                 made, name, tail(job["providerJobId"] or "-", wide), show.status(job["status"]),
                 len(job["metrics"]), money(job["cost"]),
-                tail(job["model"]["name"], wide) if job["model"] else "-", tail(answers[name], wide),
+                tail(job["model"]["name"] if job["model"] else "-", wide),
+                tail(answers[name] or "-", wide),
             )  # fmt: skip
             amiss = checks.of_job(
                 self.rows[name], job, await self._successes(name), answers[name],

@@ -29,7 +29,7 @@ from app.files import service as files
 from app.files.store import Stored
 from app.jobs import evidence, progress
 from app.jobs.repository import JobRepository
-from app.jobs.states import TERMINAL, JobStatus, RequestedAction
+from app.jobs.states import TERMINAL, Cause, JobStatus, RequestedAction, allowed
 from app.jobs.tables import Checkpoint, Job, ProviderItem
 from app.jobs.transition import move
 from app.models.tables import Model
@@ -202,7 +202,8 @@ async def remember(
     job.remote = asdict(memory)
     session.add(job)
     await session.flush()
-    if status is not None and job.status != status:
+    # A restarted job was further before: it is queued while its data is sent again.
+    if status is not None and allowed(JobStatus(job.status), status, Cause.EVIDENCE):
         await move(session, job, status, epoch=claim.epoch, attempt=claim.number)
 
 

@@ -12,7 +12,7 @@ import io
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 
@@ -32,7 +32,7 @@ from app.providers.base import (
     Sighting,
     Status,
 )
-from app.providers.errors import ProviderMissing, ProviderRefused
+from app.providers.errors import ProviderExists, ProviderMissing, ProviderRefused
 
 MARKER = "luthier_job"
 _PAGE = 100
@@ -108,7 +108,7 @@ class OpenAI(Adapter):
         longest_suffix=64,
         needs_validation_data=("reinforcement",),
     )
-    offers = (
+    offers: ClassVar[tuple[Offer, ...]] = (
         Offer(
             "gpt-4.1-2025-04-14",
             ("supervised", "dpo"),
@@ -143,8 +143,8 @@ class OpenAI(Adapter):
         Offer("o4-mini-2025-04-16", ("reinforcement",), "A reasoning model, for graders."),
     )
     urls = {"base_url": "https://api.openai.com/v1"}
-    hosts = ("api.openai.com", "*.api.openai.com")
-    optional = ("organization", "project")
+    hosts: ClassVar[tuple[str, ...]] = ("api.openai.com", "*.api.openai.com")
+    optional: ClassVar[tuple[str, ...]] = ("organization", "project")
 
     def auth(self, client: httpx.AsyncClient) -> httpx.Auth:
         names = {"organization": "openai-organization", "project": "openai-project"}
@@ -180,16 +180,24 @@ class OpenAI(Adapter):
 
     async def upload(self, data: Data) -> str:
         name = f"luthier-{data.sha256[:16]}.jsonl"
-        with data.path.open("rb") as content:
-            made = await self._json(
-                "POST",
-                "/files",
-                data={"purpose": "fine-tune"},
-                files={"file": (name, content.read(), "application/octet-stream")},
-            )
+        made = await self._json(
+            "POST",
+            "/files",
+            data={"purpose": "fine-tune"},
+            files={"file": (name, self.content(data), "application/octet-stream")},
+        )
         return str(made["id"])
 
+    def content(self, data: Data) -> bytes:
+        """What is sent of the cases: their format is OpenAI's own."""
+        return data.path.read_bytes()
+
     async def create(self, order: Order) -> Sighting:
+        body = self.body(order)
+        return self.sighting(await self._json("POST", "/fine_tuning/jobs", json=body, once=True))
+
+    def body(self, order: Order) -> dict[str, Any]:
+        """Of a create."""
         told: dict[str, Any] = {"hyperparameters": dict(order.hyperparameters)}
         if order.method == "reinforcement":
             told["grader"] = order.grader
@@ -203,7 +211,7 @@ class OpenAI(Adapter):
             body["validation_file"] = order.validation
         if order.seed is not None:
             body["seed"] = order.seed % 2**31
-        return self.sighting(await self._json("POST", "/fine_tuning/jobs", json=body, once=True))
+        return body
 
     async def find(self, marker: str) -> Sighting | None:
         found = await self._json(
@@ -231,7 +239,7 @@ class OpenAI(Adapter):
         """A refusal is none where the job is already where it should be."""
         try:
             await self._json("POST", f"/fine_tuning/jobs/{id}/{verb}")
-        except ProviderRefused:
+        except (ProviderRefused, ProviderExists):
             if (await self.get(id)).status not in enough:
                 raise
 

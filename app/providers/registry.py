@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 import httpx
 
 from app.core.errors import Invalid
+from app.providers.azure import Azure
 from app.providers.base import Account, Adapter, Capabilities
 from app.providers.bedrock import Bedrock
 from app.providers.fireworks import Fireworks
@@ -12,10 +13,12 @@ from app.providers.http import Pace
 from app.providers.openai import OpenAI
 from app.providers.together import Together
 from app.providers.urls import Allowed
+from app.providers.vertex import Vertex
 
 LOCAL = "local"
 ADAPTERS: dict[str, type[Adapter]] = {
-    adapter.capabilities.provider: adapter for adapter in (OpenAI, Bedrock, Fireworks, Together)
+    adapter.capabilities.provider: adapter
+    for adapter in (OpenAI, Azure, Bedrock, Vertex, Fireworks, Together)
 }
 
 

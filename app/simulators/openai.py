@@ -73,6 +73,7 @@ class Endpoint:
     url: str
     secret: str
     event_types: list[str]
+    created_at: float
 
 
 class OpenAISimulator(Simulator):
@@ -97,8 +98,15 @@ class OpenAISimulator(Simulator):
         )
 
     def routes(self) -> list[Route]:
+        return [
+            Route(self.base + path, self.door(handler), methods=[method])
+            for method, path, handler in self.table()
+        ]
+
+    def table(self) -> list[tuple[str, str, Any]]:
+        """Verb, path and handler of everything behind the door."""
         jobs = "/fine_tuning/jobs"
-        table: list[tuple[str, str, Any]] = [
+        return [
             ("POST", "/files", self.upload),
             ("GET", "/files", self.list_files),
             ("GET", "/files/{id}", self.get_file),
@@ -119,10 +127,6 @@ class OpenAISimulator(Simulator):
             ("POST", "/webhook_endpoints", self.create_endpoint),
             ("GET", "/webhook_endpoints", self.list_endpoints),
             ("DELETE", "/webhook_endpoints/{id}", self.delete_endpoint),
-        ]
-        return [
-            Route(self.base + path, self.door(handler), methods=[method])
-            for method, path, handler in table
         ]
 
     def admits(self, request: Request) -> bool:
@@ -242,6 +246,8 @@ class OpenAISimulator(Simulator):
     async def list_jobs(self, request: Request) -> Response:
         rows = self.newest()
         for name, value in request.query_params.items():
+            if (name, value) == ("metadata", "null"):
+                rows = [run for run in rows if not self.jobs[run.id].asked.get("metadata")]
             if name.startswith("metadata["):
                 key = name[9:-1]
                 rows = [
@@ -308,9 +314,8 @@ class OpenAISimulator(Simulator):
         shown = {**told, **(settled if begun else dict.fromkeys(settled, "auto") | told)}
         method = {**method, kind: {**(method.get(kind) or {}), "hyperparameters": shown}}
         if run.phase is Phase.SUCCEEDED and job.result_file is None:
-            job.result_file = self.keep(
-                "step_metrics.csv", "fine-tune-results", result_csv(run.points)
-            ).id
+            name, content = self.result(run)
+            job.result_file = self.keep(name, "fine-tune-results", content).id
         failed = run.failure if run.phase is Phase.FAILED else None
         left = (run.plan.steps - run.step) * run.plan.step_seconds
         return {
@@ -330,13 +335,17 @@ class OpenAISimulator(Simulator):
             "error": (
                 {"code": failed[0], "message": failed[1], "param": failed[2]} if failed else None
             ),
-            "hyperparameters": shown if kind == "supervised" else None,
+            "hyperparameters": shown if kind == "supervised" else {},
             "method": method,
             "seed": run.seed,
             "metadata": asked.get("metadata"),
             "integrations": asked.get("integrations") or [],
             "user_provided_suffix": job.suffix,
         }
+
+    def result(self, run: Run) -> tuple[str, bytes]:
+        """The name and the content of the file with its metrics."""
+        return "step_metrics.csv", result_csv(run.points)
 
     def words(self) -> dict[Phase, str]:
         return WORDS
@@ -376,7 +385,10 @@ class OpenAISimulator(Simulator):
 
     def events_of(self, job: Job) -> list[dict[str, Any]]:
         """The oldest first; each always with the same id."""
-        told: list[tuple[float, str, str, str, dict[str, Any] | None]] = []
+        told: list[tuple[float, str, str, str, dict[str, Any] | None]] = [
+            (p.at, "info", _step_words(p, job.run), "metrics", _step_data(p, job.run))
+            for p in job.run.points
+        ]
         for phase, at in job.run.history:
             words = {
                 Phase.VALIDATING: f"Validating training file: {job.asked['training_file']}",
@@ -392,9 +404,7 @@ class OpenAISimulator(Simulator):
                 told.append(
                     (at, "error" if phase is Phase.FAILED else "info", words, "message", None)
                 )
-        told += [(p.at, "info", _step_words(p, job.run), "metrics", _step_data(p, job.run))
-                 for p in job.run.points]  # fmt: skip
-        told.sort(key=lambda row: row[0])
+        told.sort(key=lambda row: row[0])  # the last step comes before the success it brings
         return [
             {
                 "id": f"ftevent-{job.run.id[6:14]}{number:05d}",
@@ -478,17 +488,33 @@ class OpenAISimulator(Simulator):
             asked["url"],
             "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode(),
             asked.get("event_types", []),
+            self.now(),
         )
         self.endpoints[made.id] = made
-        return json_response({**_endpoint(made, self.now()), "signing_secret": made.secret})
+        return json_response({**self.endpoint_object(made), "signing_secret": made.secret})
 
     async def list_endpoints(self, request: Request) -> Response:
-        return self.page(request, [_endpoint(e, self.now()) for e in self.endpoints.values()], 20)
+        return self.page(request, [self.endpoint_object(e) for e in self.endpoints.values()], 20)
 
     async def delete_endpoint(self, request: Request) -> Response:
         if self.endpoints.pop(request.path_params["id"], None) is None:
             return self.nothing("webhook endpoint")
-        return json_response({"id": request.path_params["id"], "deleted": True})
+        id, word = request.path_params["id"], f"{self.endpoint_word}.deleted"
+        return json_response({"id": id, "object": word, "deleted": True})
+
+    endpoint_word = "webhook_endpoint"
+
+    def endpoint_object(self, endpoint: Endpoint) -> dict[str, Any]:
+        return {
+            "id": endpoint.id,
+            "object": self.endpoint_word,
+            "created_at": int(endpoint.created_at),
+            "updated_at": int(endpoint.created_at),
+            "name": endpoint.name,
+            "url": endpoint.url,
+            "event_types": endpoint.event_types,
+            "signing_secret_hint": endpoint.secret[-4:],
+        }
 
     async def background(self) -> None:
         async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
@@ -610,10 +636,12 @@ def chat_answer(asked: dict[str, Any], model: str, created: int) -> Response:
         {"index": 0, "delta": {"role": "assistant", "content": words}, "finish_reason": None},
         {"index": 0, "delta": {}, "finish_reason": "stop"},
     ]
+    parts: list[dict[str, Any]] = [{"choices": [chunk]} for chunk in chunks]
+    if (asked.get("stream_options") or {}).get("include_usage"):
+        parts.append({"choices": [], "usage": tokens})
     lines = [
-        b"data: %b\n\n"
-        % orjson.dumps({**head, "object": "chat.completion.chunk", "choices": [chunk]})
-        for chunk in chunks
+        b"data: %b\n\n" % orjson.dumps({**head, "object": "chat.completion.chunk", **part})
+        for part in parts
     ]
     return Response(b"".join([*lines, b"data: [DONE]\n\n"]), media_type="text/event-stream")
 
@@ -650,14 +678,3 @@ def _step_data(point: Point, run: Run) -> dict[str, Any]:
         data["valid_loss"] = point.validation_loss
         data["valid_mean_token_accuracy"] = point.validation_accuracy
     return data
-
-
-def _endpoint(endpoint: Endpoint, now: float) -> dict[str, Any]:
-    return {
-        "id": endpoint.id,
-        "object": "webhook.endpoint",
-        "created_at": int(now),
-        "name": endpoint.name,
-        "url": endpoint.url,
-        "event_types": endpoint.event_types,
-    }

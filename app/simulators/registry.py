@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app.providers.base import Account
+from app.simulators.azure import AzureSimulator
 from app.simulators.bedrock import (
     ACCESS_KEY_ID,
     ACCOUNT,
@@ -13,9 +14,11 @@ from app.simulators.bedrock import (
     BedrockSimulator,
 )
 from app.simulators.fireworks import FireworksSimulator
+from app.simulators.google import service_account
 from app.simulators.openai import OpenAISimulator
 from app.simulators.simulator import Simulator
 from app.simulators.together import TogetherSimulator
+from app.simulators.vertex import VertexSimulator
 
 
 @dataclass(frozen=True)
@@ -44,9 +47,30 @@ SIMULATED: dict[str, Simulated] = {
         {"base_url": "{url}/v1"},
         webhook_endpoints="/v1/webhook_endpoints",
     ),
+    "azure": Simulated(
+        AzureSimulator,
+        "gpt-4.1-mini-2025-04-14",
+        {
+            "api_key": "azure-simulated-key-1234567890",
+            "client_secret": "azure-simulated-secret-1234567890",
+        },
+        {
+            "base_url": "{url}",
+            "arm_url": "{url}",
+            "login_url": "{url}",
+            "resource": "simulated",
+            "subscription": "00000000-0000-0000-0000-000000000001",
+            "resource_group": "models",
+            "account": "simulated",
+            "tenant_id": "00000000-0000-0000-0000-000000000002",
+            "client_id": "00000000-0000-0000-0000-000000000003",
+            "sku": "GlobalStandard",
+            "capacity": "2",
+        },
+    ),
     "bedrock": Simulated(
         BedrockSimulator,
-        "amazon.nova-2-lite-v1:0:256k",
+        "amazon.nova-lite-v1:0:300k",
         {"access_key_id": ACCESS_KEY_ID, "secret_access_key": SECRET_ACCESS_KEY},
         {
             "region": REGION,
@@ -56,6 +80,18 @@ SIMULATED: dict[str, Simulated] = {
             "base_url": "{url}",
             "runtime_url": "{url}",
             "storage_url": f"{{url}}/{BUCKET}",
+        },
+    ),
+    "vertex": Simulated(
+        VertexSimulator,
+        "gemini-2.5-flash",
+        {"service_account": service_account()},
+        {
+            "base_url": "{url}/v1",
+            "storage_url": "{url}",
+            "token_url": "{url}/token",
+            "location": "us-central1",
+            "bucket": "luthier-tuning",
         },
     ),
     "fireworks": Simulated(

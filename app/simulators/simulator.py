@@ -177,7 +177,9 @@ async def listening(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
     listener.bind(("127.0.0.1", port))
     # It breaks connections on purpose: the server's complaints about that are no news.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
-    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on")
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=1
+    )
     server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started:  # noqa: ASYNC110 - uvicorn tells it in no other way
@@ -185,8 +187,7 @@ async def listening(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
-        server.should_exit = True
-        server.force_exit = True
+        server.should_exit = True  # not by force: that leaves `background` running
         with contextlib.suppress(asyncio.CancelledError):
             await task
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from app.accounts import credentials
 from app.accounts.tables import ProviderCredential
+from app.core.errors import Invalid
 from app.core.vault import CannotOpen, Vault
 from app.providers.base import OVER, Adapter, Sighting
 from app.providers.errors import ProviderDenied, ProviderMissing, ProviderTrouble
@@ -64,9 +65,11 @@ class ProviderAccounts:
             return kept[1]
         try:
             account = credentials.opened(self.vault, row)
+            found = Account(self._providers.adapter(row.provider, account, row.id))
         except CannotOpen as sealed:
             raise ProviderDenied(f"The credential cannot be opened: {sealed}") from sealed
-        found = Account(self._providers.adapter(row.provider, account, row.id))
+        except Invalid as unusable:  # the settings have changed since it was stored
+            raise ProviderDenied(f"The credential cannot be used: {unusable}") from unusable
         self._open[row.id] = (stamp, found)
         return found
 

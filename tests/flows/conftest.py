@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from app.core.postgres import EmbeddedPostgres
+from app.simulators.simulator import Simulator
+from tests.flows.simulated import origins, simulated
 from tests.flows.stack import TINY, Stack
 from tests.support import Api
 
@@ -23,8 +25,17 @@ def torch_is_missing() -> bool:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """An API and one worker, with the tiny model to train."""
+async def simulators() -> AsyncIterator[dict[str, tuple[Simulator, str]]]:
+    """Every provider's simulator, with its URL."""
+    async with simulated() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def stack(
+    tmp_path_factory: pytest.TempPathFactory, simulators: dict[str, tuple[Simulator, str]]
+) -> Iterator[Stack]:
+    """An API and one worker, with the tiny model to train; providers are simulated."""
     if torch_is_missing():
         assert not ON_CI, "the training stack must be installed on CI"
         pytest.skip("needs the training stack: pip install luthier[train]")
@@ -36,7 +47,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     )
     embedded = EmbeddedPostgres(folder, fsync=False)
     embedded.start()
-    running = Stack(folder, embedded.url)
+    running = Stack(folder, embedded.url, origins(simulators))
     try:
         running.start_api()
         running.start_worker()

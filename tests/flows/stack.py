@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -20,8 +22,11 @@ TINY = "tiny"
 class Stack:
     """Processes that can be started, and killed without warning."""
 
-    def __init__(self, folder: Path, database_url: str) -> None:
+    def __init__(
+        self, folder: Path, database_url: str, provider_origins: Sequence[str] = ()
+    ) -> None:
         self.folder, self.database_url = folder, database_url
+        self._origins = json.dumps(list(provider_origins))
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -42,6 +47,8 @@ class Stack:
             "LUTHIER_LEASE_SECONDS": "3",
             "LUTHIER_THREADS": "1",
             "LUTHIER_LOG_LEVEL": "info",
+            "LUTHIER_PROVIDER_ORIGINS": self._origins,
+            "LUTHIER_PROVIDER_POLL_SECONDS": "0.3",
             "LUTHIER_WANDB_MODE": "offline",
             **settings,
         }

@@ -22,8 +22,8 @@ from tests.support import Api, Tenant, new_tenant
 SET = """mutation ($i: SetProviderCredentialInput!) { setProviderCredential(input: $i) {
   credential { id provider hint status webhookPath webhooksConfigured }
   userErrors { __typename code message path } } }"""
-JOB = """query ($j: ID!) { job(id: $j) { status requestedAction provider providerJobId providerStatus
-  isStale queueReason cost trainedTokens lastEvidence { source at } error { code message param }
+JOB = """query ($j: ID!) { job(id: $j) { status requestedAction provider providerJobId
+  providerStatus isStale queueReason cost trainedTokens lastEvidence { source at } error { code message param }
   model { id name provider } checkpoints { nodes { id step } } resultFiles { id filename }
   metrics(maxPoints: 5000) { step trainingLoss } progress { step totalSteps percent }
   attempts { number outcome } } }"""
@@ -145,9 +145,7 @@ async def staged(
 
 
 @pytest.fixture
-async def stage(
-    settings: Settings, database: Database, database_url: str
-) -> AsyncIterator[Stage]:
+async def stage(settings: Settings, database: Database, database_url: str) -> AsyncIterator[Stage]:
     """OpenAI's: what it shows holds for all, since one driver and one reducer serve them all."""
     async with staged("openai", settings, database, database_url) as found:
         yield found

@@ -1,6 +1,6 @@
 """Each provider's adapter in front of its simulator."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,7 +8,6 @@ from typing import Any
 import httpx
 
 from app.providers.base import Account, Adapter
-from app.providers.bedrock import CLAUDE_3_HAIKU
 from app.providers.registry import ADAPTERS
 from app.providers.urls import Allowed
 from app.simulators.registry import SIMULATED
@@ -16,25 +15,25 @@ from app.simulators.runs import Plan
 from app.simulators.simulator import Simulator
 
 QUICK = Plan(validating=0.1, queued=0.1, steps=12, step_seconds=0.05)
-# Its end of life is over, but it is the one with the most rules of its own.
-_BASE_MODELS = {"bedrock": CLAUDE_3_HAIKU}
 
 
 @dataclass(frozen=True)
 class Place:
-    """How to get an adapter to talk to its simulator."""
+    """An adapter, the simulator that it talks to, and what it may be asked there."""
 
+    name: str
     adapter: type[Adapter]
     simulator: type[Simulator]
     base_model: str
-    account: Callable[[str], Account]
-    """Of the simulator's URL."""
     hyperparameters: Mapping[str, Any] = field(default_factory=lambda: {"n_epochs": 2})
+
+    def account(self, url: str) -> Account:
+        return SIMULATED[self.name].account(url)
 
 
 PLACES: dict[str, Place] = {
-    name: Place(ADAPTERS[name], one.simulator, _BASE_MODELS.get(name, one.base_model), one.account)
-    for name, one in SIMULATED.items()
+    name: Place(name, ADAPTERS[name], one.simulator, one.base_model)
+    for name, one in sorted(SIMULATED.items())
 }
 
 

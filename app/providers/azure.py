@@ -1,0 +1,396 @@
+"""Azure OpenAI: OpenAI's API under other names, and models that must be deployed to be called.
+
+Wire format: Azure's v1 and classic (2024-10-21, 2025-04-01-preview) data planes and its resource
+manager, as their documents of 2026 describe them. Jobs take no metadata: our marker is in `suffix`.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from datetime import date
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from app.core.egress import Reply
+from app.providers.base import (
+    Account,
+    Capabilities,
+    Data,
+    Listed,
+    Offer,
+    Order,
+    Placed,
+    Placing,
+    Price,
+    Sighting,
+    Status,
+)
+from app.providers.errors import (
+    ProviderBusy,
+    ProviderDenied,
+    ProviderExists,
+    ProviderMissing,
+    ProviderRefused,
+    ProviderUnreachable,
+)
+from app.providers.http import Http, Pace
+from app.providers.openai import HYPERPARAMETERS, STATUSES, OpenAI, day, moment
+from app.providers.urls import Allowed
+
+_LONGEST = 40  # of a suffix, with our marker
+_TAG = "lt"
+_MARKER = re.compile(rf"{_TAG}(_[ud][0-9A-Za-z]+(?:_[udp][0-9A-Za-z]*)*)")
+_WRITTEN = {"_": "_u", "-": "_d", ".": "_p"}
+_READ = {written: sign for sign, written in _WRITTEN.items()}
+
+_FILE_PAUSES = (0.2, 0.5, 1.0, 2.0)  # and the last one again and again
+_FILE_WAIT = 600.0
+_FILE_FAILED = frozenset({"error", "deleting", "deleted"})
+
+_ARM_VERSION = "2024-10-01"
+_ARM_SCOPE = "https://management.azure.com/.default"
+_ARM_NEEDS = ("subscription", "resource_group", "account", "tenant_id", "client_id")
+_BEFORE_THE_END = 300.0
+_ARM_STATES = {
+    "Accepted": "starting",
+    "Creating": "starting",
+    "Moving": "starting",
+    "Succeeded": "ready",
+    "Deleting": "stopped",
+    "Failed": "failed",
+    "Canceled": "failed",
+    "Disabled": "failed",
+}
+
+_COST_PAGE = "Azure's cost page of 2026-03-19, where the numbers are called examples"
+
+
+class ApiKey(httpx.Auth):
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def auth_flow(self, request: httpx.Request) -> Any:
+        request.headers["api-key"] = self._key
+        yield request
+
+
+class Entra(httpx.Auth):
+    """A token for the resource manager: asked for when it is needed, and kept until shortly before
+    its end. `login` is without a credential of its own, and sends the secret once."""
+
+    def __init__(self, login: Http, url: Callable[[], str], form: Mapping[str, str]) -> None:
+        self._login, self._url, self._form = login, url, form
+        self._token, self._until = "", 0.0
+        self._asking = asyncio.Lock()
+
+    async def async_auth_flow(self, request: httpx.Request) -> Any:
+        token = await self._valid()
+        request.headers["authorization"] = f"Bearer {token}"
+        response = yield request
+        if response.status_code == 401:  # revoked before its time
+            request.headers["authorization"] = f"Bearer {await self._valid(other_than=token)}"
+            yield request
+
+    async def _valid(self, other_than: str | None = None) -> str:
+        async with self._asking:
+            if time.monotonic() >= self._until or self._token == other_than:
+                asked_at = time.monotonic()
+                try:
+                    told = await self._login.json("POST", self._url(), data=self._form, once=True)
+                except (ProviderRefused, ProviderMissing) as trouble:
+                    # A wrong tenant, client or secret: nothing else is in the request.
+                    raise ProviderDenied(str(trouble)) from trouble
+                self._token = str(told.get("access_token", ""))
+                lasts = float(told.get("expires_in") or 0)
+                self._until = asked_at + lasts - min(_BEFORE_THE_END, lasts / 2)
+            return self._token
+
+
+class Azure(OpenAI):
+    """`base_url` is the resource's endpoint. With the setting `api_version` the classic surface is
+    used, else v1. Deploying needs what `_ARM_NEEDS` lists and the secret `client_secret`."""
+
+    capabilities = Capabilities(
+        provider="azure",
+        name="Azure OpenAI",
+        methods=("supervised", "dpo", "reinforcement"),
+        hyperparameters=HYPERPARAMETERS,
+        pause=True,
+        resume=True,
+        messages="events",
+        metrics="events, checkpoints and the result file",
+        checkpoints=True,
+        webhooks="signed",
+        deployment="dedicated",
+        repeatable_create=False,
+        longest_suffix=10,  # beside a marker of 21 characters that was started again 99 times
+        needs_validation_data=("reinforcement",),
+    )
+    offers = (
+        Offer(
+            "gpt-4.1-2025-04-14",
+            ("supervised", "dpo"),
+            "The large model for supervised and preference tuning.",
+            price=Price(2.0, date(2026, 3, 19), _COST_PAGE),
+        ),
+        Offer("gpt-4.1-mini-2025-04-14", ("supervised", "dpo"), "The middle one."),
+        Offer("gpt-4.1-nano-2025-04-14", ("supervised", "dpo"), "The small one."),
+        Offer("gpt-4o-2024-08-06", ("supervised", "dpo"), "The generation before."),
+        Offer("gpt-4o-mini-2024-07-18", ("supervised",), "The small one of the generation before."),
+        Offer("o4-mini-2025-04-16", ("reinforcement",), "A reasoning model, for graders."),
+        Offer("gpt-oss-20b", ("supervised",), "OpenAI's open model."),
+        Offer("Ministral-3B", ("supervised",), "Mistral's small model."),
+        Offer("Qwen-32B", ("supervised",), "Alibaba's model."),
+        Offer("Llama-3.3-70B-Instruct", ("supervised",), "Meta's model."),
+    )
+    secrets = ("api_key", "client_secret")
+    urls = {
+        "base_url": "https://{resource}.openai.azure.com",
+        "arm_url": "https://management.azure.com",
+        "login_url": "https://login.microsoftonline.com",
+    }
+    hosts = (
+        "*.openai.azure.com",
+        "*.services.ai.azure.com",
+        "management.azure.com",
+        "login.microsoftonline.com",
+    )
+    required = ("api_key", "resource")
+    optional = (*_ARM_NEEDS, "training_type", "sku", "capacity", "api_version")
+
+    statuses = STATUSES | {
+        "created": Status.PENDING,
+        "pending": Status.PENDING,
+        "pausing": Status.RUNNING,
+        "resuming": Status.QUEUED,
+    }
+
+    def __init__(
+        self,
+        account: Account,
+        client: httpx.AsyncClient,
+        allowed: Allowed,
+        pace: Pace | None = None,
+    ) -> None:
+        pace = pace or Pace()
+        super().__init__(account, client, allowed, pace)
+        shared: dict[str, Any] = {
+            "pace": pace,
+            "secrets": tuple(account.secrets.values()),
+            "read_error": self.read_error,
+            "allowed": allowed,
+        }
+        login = Http(client, "Microsoft Entra", auth=None, **shared)
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": self.setting("client_id"),
+            "client_secret": account.secrets.get("client_secret", ""),
+            "scope": _ARM_SCOPE,
+        }
+        entra = Entra(login, self._token_url, form)
+        self.arm = Http(client, "Azure's resource manager", auth=entra, **shared)
+
+    def setting(self, name: str) -> str:
+        return self.account.settings.get(name) or ""
+
+    async def check(self) -> None:
+        await super().check()
+        if self.account.secrets.get("client_secret"):
+            await self._deployments("GET")
+
+    # Where the dialect differs
+
+    def auth(self, client: httpx.AsyncClient) -> httpx.Auth:
+        return ApiKey(self.account.secrets["api_key"])
+
+    def route(self, path: str) -> str:
+        base = self.url("base_url").removesuffix("/v1").removesuffix("/openai")
+        return f"{base}{'/openai' if self.setting('api_version') else '/openai/v1'}{path}"
+
+    def parameters(self) -> dict[str, str]:
+        version = self.setting("api_version")
+        return {"api-version": version} if version else {}
+
+    @staticmethod
+    def read_error(status: int, body: Any) -> tuple[str | None, str | None, str | None]:
+        """OpenAI's shape, the classic one, the resource manager's and Entra's."""
+        error = body.get("error") if isinstance(body, dict) else None
+        if isinstance(error, str):
+            return error, body.get("error_description"), None
+        if not isinstance(error, dict):
+            return None, None, None
+        message = error.get("message")
+        details = [
+            str(one["message"])
+            for one in error.get("details") or []
+            if isinstance(one, dict) and one.get("message") and one["message"] != message
+        ]
+        words = " ".join([*([str(message)] if message else []), *details[:3]])
+        code = error.get("code") or error.get("type")
+        return code and str(code), words or None, error.get("param") or error.get("target")
+
+    def marked(self, order: Order) -> dict[str, Any]:
+        marker = _written(order.marker)
+        left = max(0, _LONGEST - len(marker) - 1)
+        suffix = re.sub(r"[^0-9A-Za-z_-]", "-", order.suffix or "")[:left]
+        return {"suffix": f"{suffix}-{marker}" if suffix else marker}
+
+    def marker_of(self, job: Mapping[str, Any]) -> str | None:
+        """From the suffix; where that is not shown, from the model's name, which ends with it."""
+        return _read(_suffix(job)) or _read(str(job.get("fine_tuned_model") or ""))
+
+    def sighting(self, job: Mapping[str, Any]) -> Sighting:
+        seen = super().sighting(job)
+        if seen.marker is None or seen.suffix is None:
+            return seen
+        return replace(seen, suffix=seen.suffix.rpartition("-")[0] or None)
+
+    # Jobs
+
+    def content(self, data: Data) -> bytes:
+        """Azure wants the byte order mark."""
+        return b"\xef\xbb\xbf" + super().content(data).removeprefix(b"\xef\xbb\xbf")
+
+    async def upload(self, data: Data) -> str:
+        id = await super().upload(data)
+        until, pauses = time.monotonic() + _FILE_WAIT, list(_FILE_PAUSES)
+        while True:
+            file = await self._json("GET", f"/files/{id}")
+            status = file.get("status", "processed")
+            if status == "processed":
+                return id
+            if status in _FILE_FAILED:
+                why = file.get("status_details") or self.read_error(0, file)[1] or status
+                raise ProviderRefused(self.http.clean(str(why)), reason="file_refused")
+            if time.monotonic() >= until:
+                raise ProviderUnreachable(
+                    f"Azure OpenAI has not processed an uploaded file within {_FILE_WAIT:.0f} s."
+                )
+            await asyncio.sleep(pauses[0] if len(pauses) == 1 else pauses.pop(0))
+
+    async def create(self, order: Order) -> Sighting:
+        return replace(await super().create(order), marker=order.marker)
+
+    def body(self, order: Order) -> dict[str, Any]:
+        if self.setting("api_version") and order.method == "reinforcement":
+            raise self.unsupported("tune with graders through its classic surface")
+        kind = self.setting("training_type")
+        return {**super().body(order), **({"trainingType": kind} if kind else {})}
+
+    async def find(self, marker: str) -> Sighting | None:
+        """Its list knows no filter."""
+        return next((one for one in await self.listing(1000) if one.marker == marker), None)
+
+    async def pause(self, id: str) -> None:
+        try:
+            await super().pause(id)
+        except (ProviderRefused, ProviderExists):
+            if (await self.get(id)).raw != "pausing":
+                raise
+
+    # Models
+
+    async def models(self) -> list[Listed]:
+        """A model's end may be told as `deprecation.inference`, in seconds."""
+        found = await self._json("GET", "/models")
+        return [
+            Listed(
+                str(row["id"]),
+                day(row.get("shutdown_date"))
+                or ((end := moment((row.get("deprecation") or {}).get("inference"))) and end.date())
+                or None,
+            )
+            for row in found.get("data", [])
+        ]
+
+    async def deploy(self, placing: Placing) -> Placed:
+        try:
+            # Asked again it would begin again: the one that there is comes first.
+            return await self.deployment(placing.name)
+        except ProviderMissing:
+            pass
+        capacity = self.setting("capacity") or "1"
+        if not capacity.isdecimal():
+            raise ProviderRefused("capacity must be a whole number.", param="capacity")
+        sku = placing.hardware or self.setting("sku") or "Standard"
+        body = {
+            "sku": {"name": sku, "capacity": int(capacity)},
+            "properties": {"model": {"format": "OpenAI", "name": placing.model, "version": "1"}},
+        }
+        try:
+            return self._placed(placing.name, await self._deployments("PUT", placing.name, body))
+        except ProviderExists as trouble:
+            # The account takes one such request at a time.
+            raise ProviderBusy(str(trouble), 30.0) from trouble
+
+    async def deployment(self, reference: str) -> Placed:
+        return self._placed(reference, await self._deployments("GET", reference))
+
+    async def undeploy(self, reference: str) -> None:
+        try:
+            await self._deployments("DELETE", reference)
+        except ProviderMissing:
+            pass
+        except ProviderExists as trouble:
+            raise ProviderBusy(str(trouble), 30.0) from trouble
+
+    async def _deployments(self, method: str, name: str = "", body: Any = None) -> Any:
+        """Ask about one, or without a name for the list."""
+        missing = [one for one in _ARM_NEEDS if not self.setting(one)]
+        if not self.account.secrets.get("client_secret"):
+            missing.append("client_secret")
+        if missing:
+            raise ProviderDenied(
+                "Azure OpenAI makes a model callable through its resource manager, and for that "
+                f"the credential lacks {', '.join(missing)}."
+            )
+        names = [self.setting(one) for one in ("subscription", "resource_group", "account")]
+        subscription, group, account, name = (quote(one, safe="") for one in [*names, name])
+        url = (
+            f"{self.url('arm_url')}/subscriptions/{subscription}/resourceGroups/{group}"
+            f"/providers/Microsoft.CognitiveServices/accounts/{account}/deployments"
+        )
+        if name:
+            url += f"/{name}"
+        request: dict[str, Any] = {"params": {"api-version": _ARM_VERSION}}
+        if body is not None:
+            request["json"] = body
+        return await self.arm.json(method, url, **request)
+
+    def _placed(self, name: str, told: Mapping[str, Any]) -> Placed:
+        raw = str((told.get("properties") or {}).get("provisioningState", ""))
+        status: Any = _ARM_STATES.get(raw, "starting")
+        error = f"The deployment is {raw}." if status == "failed" else None
+        return Placed(name, status, name, raw, error)
+
+    def _token_url(self) -> str:
+        tenant = quote(self.setting("tenant_id"), safe="")
+        return f"{self.url('login_url')}/{tenant}/oauth2/v2.0/token"
+
+    def chat(self, target: str, asked: dict[str, Any]) -> AbstractAsyncContextManager[Reply]:
+        version = self.setting("api_version")
+        if not version:
+            return super().chat(target, asked)
+        path = f"/deployments/{quote(target, safe='')}/chat/completions"
+        url = f"{self.route(path)}?api-version={quote(version, safe='')}"
+        return self.http.stream(url, {**asked, "model": target})
+
+
+def _suffix(job: Mapping[str, Any]) -> str:
+    return str(job.get("user_provided_suffix") or job.get("suffix") or "")
+
+
+def _written(marker: str) -> str:
+    """Without '-' and '.', so that it is what follows the last '-' of a suffix."""
+    rest = marker.removeprefix("ftjob")
+    return _TAG + re.sub(r"[_.-]", lambda sign: _WRITTEN[sign[0]], rest)
+
+
+def _read(suffix: str) -> str | None:
+    found = _MARKER.fullmatch(suffix.rpartition("-")[2])
+    return "ftjob" + re.sub(r"_[udp]", lambda pair: _READ[pair[0]], found[1]) if found else None
