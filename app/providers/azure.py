@@ -182,7 +182,7 @@ class Azure(OpenAI):
         shared: dict[str, Any] = {
             "pace": pace,
             "secrets": tuple(account.secrets.values()),
-            "read_error": self.read_error,
+            "read_refusal": self.read_refusal,
             "allowed": allowed,
         }
         login = Http(client, "Microsoft Entra", auth=None, **shared)

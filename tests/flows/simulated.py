@@ -8,7 +8,7 @@ from typing import Any
 from app.simulators.runs import Plan
 from app.simulators.simulator import Simulator
 from tests.flows.stack import TINY
-from tests.providers.conftest import SET, _camel
+from tests.providers.conftest import SET, credential_fields
 from tests.providers.places import PLACES
 from tests.support import Api
 
@@ -50,9 +50,7 @@ def origins(simulators: dict[str, tuple[Simulator, str]]) -> list[str]:
 
 async def connect(owner: Api, name: str, url: str) -> dict[str, Any]:
     """Give the owner's project the credential."""
-    account = PLACES[name].account(url)
-    fields: dict[str, Any] = {_camel(key): value for key, value in account.secrets.items()}
-    fields |= {_camel(key): value for key, value in account.settings.items()}
+    fields = credential_fields(PLACES[name], url)
     answer = await owner.execute(SET, i={"credential": {name: fields}})
     assert answer["setProviderCredential"]["userErrors"] == [], answer
     return dict(answer["setProviderCredential"]["credential"])

@@ -85,7 +85,8 @@ async def test_from_data_to_answers(owner: Api, here: Where) -> None:
             points[-1]["trainingLoss"] < next(p for p in points if p["step"] == 1)["trainingLoss"]
         )
         assert sorted(set(steps)) == [point["step"] for point in points]
-        assert steps[-1] == done["progress"]["totalSteps"]  # type: ignore[index]
+        progress: Any = done["progress"]
+        assert steps[-1] == progress["totalSteps"]
     assert bool(found["checkpoints"]["nodes"]) == here.has_checkpoints
 
     model: Any = done["model"]
@@ -134,7 +135,7 @@ async def test_pausing_and_going_on(owner: Api, here: Where) -> None:
     await until(owner, job, "PAUSED")
     await ask(owner, "resumeJob", job)
     done = await until(owner, job, "SUCCEEDED")
-    steps = [point["step"] for point in done["metrics"]]  # type: ignore[index, attr-defined]
+    steps = [point["step"] for point in done["metrics"]]  # type: ignore[attr-defined]
     assert steps == list(range(steps[0], steps[-1] + 1))
 
 

@@ -23,10 +23,10 @@ SET = """mutation ($i: SetProviderCredentialInput!) { setProviderCredential(inpu
   credential { id provider hint status webhookPath webhooksConfigured }
   userErrors { __typename code message path } } }"""
 JOB = """query ($j: ID!) { job(id: $j) { status requestedAction provider providerJobId
-  providerStatus isStale queueReason cost trainedTokens lastEvidence { source at } error { code message param }
-  model { id name provider } checkpoints { nodes { id step } } resultFiles { id filename }
-  metrics(maxPoints: 5000) { step trainingLoss } progress { step totalSteps percent }
-  attempts { number outcome } } }"""
+  providerStatus isStale queueReason cost trainedTokens lastEvidence { source at }
+  error { code message param } model { id name provider } checkpoints { nodes { id step } }
+  resultFiles { id filename } metrics(maxPoints: 5000) { step trainingLoss }
+  progress { step totalSteps percent } attempts { number outcome } } }"""
 
 
 @dataclass
@@ -42,10 +42,8 @@ class Stage:
 
     async def connect(self, **more: Any) -> dict[str, Any]:
         """Give the project the credential; the credential."""
-        account = self.place.account(self.url)
-        fields = {_camel(name): value for name, value in account.secrets.items()}
-        fields |= {_camel(name): value for name, value in account.settings.items()}
-        answer = await self.api.execute(SET, i={"credential": {self.name: fields}, **more})
+        credential = {self.name: credential_fields(self.place, self.url)}
+        answer = await self.api.execute(SET, i={"credential": credential, **more})
         payload: dict[str, Any] = answer["setProviderCredential"]
         assert payload["userErrors"] == [], payload
         return dict(payload["credential"])
@@ -101,6 +99,16 @@ class Stage:
         finally:
             worker.drain()
             await task
+
+
+def credential_fields(place: Place, url: str) -> dict[str, Any]:
+    """What setProviderCredential takes for this simulator."""
+    account = place.account(url)
+    given = {**account.secrets, **account.settings}
+    return {
+        _camel(name): int(value) if name in ("capacity", "model_units") else value
+        for name, value in given.items()
+    }
 
 
 def _camel(name: str) -> str:

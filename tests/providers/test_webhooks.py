@@ -64,7 +64,7 @@ async def test_what_is_not_signed_is_refused_counted_and_not_stored(
     ]
     for headers in hostile:
         content = b"no json" if headers is hostile[-1] else body
-        raw = {name: value.encode() for name, value in headers.items()}
+        raw = {name.encode(): value.encode() for name, value in headers.items()}
         answer = await stage.api.http.post(path, content=content, headers=raw)
         assert answer.status_code == 401, headers
         assert answer.json() == {"status": "refused"}
