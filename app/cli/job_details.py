@@ -141,7 +141,8 @@ def _checkpoints(found: list[dict[str, Any]]) -> Table:
         show.add_row(
             made, one["id"], one["step"], show.loss(values["trainingLoss"]),
             show.loss(values["validationLoss"]), show.number(one["score"]),
-            show.size(one["sizeBytes"]), show.ago(one["createdAt"]),
+            # A provider does not say how large its weights are.
+            show.size(int(one["sizeBytes"]) or None), show.ago(one["createdAt"]),
         )  # fmt: skip
     return made
 

@@ -1,6 +1,7 @@
 """A provider's credential from what was typed, from files, or from the environment."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any
 import typer
 
 from app.cli.job_submit import pairs
+from app.client import ApiError
 
 # What the API takes as a number; everything else is text, even when it consists of digits.
 NUMBERS = frozenset({"capacity", "model_units"})
@@ -45,15 +47,18 @@ VARIABLES: dict[str, dict[str, str]] = {
     "together": {"TOGETHER_API_KEY": "api_key"},
 }
 _FILES = frozenset({"GOOGLE_APPLICATION_CREDENTIALS"})  # it holds a path
+_QUOTED = re.compile(r",? found: .*", re.S)  # long values are cut in there, so no search finds them
 
 
 @dataclass
 class Access:
-    """`typed`: a secret stood on the command line. `variables` are those that were used."""
+    """`secrets` are the values among the fields that must not be shown, `typed` whether one stood
+    on the command line, `variables` those of the environment that were used."""
 
     provider: str
     fields: dict[str, str] = field(default_factory=dict, repr=False)
     webhook_secret: str | None = field(default=None, repr=False)
+    secrets: list[str] = field(default_factory=list, repr=False)
     typed: bool = False
     variables: list[str] = field(default_factory=list)
 
@@ -62,6 +67,23 @@ class Access:
         told = {camel(name): _typed(name, value) for name, value in self.fields.items()}
         made: dict[str, Any] = {"credential": {self.provider: told}, "check": check}
         return made | ({"webhookSecret": self.webhook_secret} if self.webhook_secret else {})
+
+    def without_secrets(self, refused: ApiError) -> ApiError:
+        """The same refusal, without what was sent: GraphQL quotes a value that it does not take."""
+        hidden = [one for one in (*self.secrets, self.webhook_secret) if one and len(one) > 3]
+
+        def hide(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {key: hide(one) for key, one in value.items()}
+            if isinstance(value, list):
+                return [hide(one) for one in value]
+            if isinstance(value, str):
+                value = _QUOTED.sub(".", value)
+                for secret in hidden:
+                    value = value.replace(secret, "…")
+            return value
+
+        return ApiError(hide(refused.message), refused.code, hide(refused.errors))
 
 
 def read(
@@ -78,6 +100,7 @@ def read(
     named = {name: own.read(text, "--secret") for name, text in pairs(secrets, "--secret").items()}
     if not named:
         _from_environment(found, environment)
+    found.secrets += named.values()
     found.fields |= {**named, **pairs(settings, "--setting")}
     if webhook_secret is not None:
         found.webhook_secret = own.read(webhook_secret, "--webhook-secret")
@@ -101,6 +124,7 @@ def _from_environment(found: Access, environment: Mapping[str, str]) -> None:
             found.webhook_secret = value
         else:
             found.fields[name] = value
+            found.secrets.append(value)
         found.variables.append(variable)
 
 

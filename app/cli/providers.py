@@ -11,7 +11,7 @@ from rich.text import Text
 from app.cli import connect, documents, provider_access, show
 from app.cli.connect import AsJson, run
 from app.cli.pages import collect
-from app.client import Client
+from app.client import ApiError, Client
 from app.core import clock
 
 providers_app = typer.Typer(help="Places where models are tuned.", no_args_is_help=True)
@@ -104,10 +104,17 @@ def connect_provider(
     input = access.input(check)
 
     async def work(client: Client) -> tuple[dict[str, Any], dict[str, Any]]:
-        payload = await client.mutate(documents.SET_PROVIDER_CREDENTIAL, input)
-        credential = dict(payload["credential"])
         listed = (await client.execute(documents.PROVIDERS))["providers"]
-        return credential, next(p for p in listed if p["provider"] == credential["provider"])
+        about = next((one for one in listed if one["provider"] == name.upper()), None)
+        if about is None or about["provider"] == "LOCAL":
+            known = ", ".join(p["provider"].lower() for p in listed if p["provider"] != "LOCAL")
+            raise ApiError(f"There is no provider {name!r}. There are {known}.", "BAD_REQUEST")
+        try:
+            payload = await client.mutate(documents.SET_PROVIDER_CREDENTIAL, input)
+        except ApiError as refused:
+            # What is said of a field that does not exist shows what was sent in it.
+            raise access.without_secrets(refused) from None
+        return dict(payload["credential"]), about
 
     credential, about = run(work, as_json)
     if as_json:
