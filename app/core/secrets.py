@@ -33,9 +33,10 @@ def master_key(settings: Settings) -> bytes:
 
 
 def master_keys(settings: Settings) -> dict[str, bytes]:
-    """Every master key by its version, the newest first: what `Vault` takes."""
+    """Every master key by its version, the newest first: what `Vault` takes. The file's is called
+    `file`: who sets keys of their own keeps what it sealed by `v1:…,file:<the file's content>`."""
     if settings.master_keys is None:
-        return {"file": _from_file(settings.data_dir / "master-key")}
+        return {"file": _from_file(settings.data_dir / "master-key").hex().encode()}
     listed = settings.master_keys.get_secret_value().split(",")
     return {
         version.strip(): key.encode() for version, _, key in (one.partition(":") for one in listed)

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-from app.providers.errors import UrlNotAllowed
+from app.providers.errors import ProviderUnreachable, UrlNotAllowed
 
 
 class Allowed:
@@ -34,12 +34,13 @@ class Allowed:
             )
 
     async def require_public(self, url: str) -> None:
-        """For a request without a credential to where a provider sent us: not into our network."""
+        """For a request without a credential to where a provider sent us: not into our network.
+        Raises ProviderUnreachable."""
         if self.lists(url):
             return
         parts = urlsplit(url)
         if parts.scheme != "https" or not parts.hostname or parts.username:
-            raise UrlNotAllowed(f"The provider names a URL that is not fetched: {url[:120]!r}.")
+            raise ProviderUnreachable("The provider names a URL that is not used.", sent=False)
         try:
             found = await asyncio.get_running_loop().getaddrinfo(
                 parts.hostname, parts.port or 443, type=socket.SOCK_STREAM
@@ -47,7 +48,11 @@ class Allowed:
         except OSError:
             return  # the request itself will say so
         if not all(ipaddress.ip_address(one[4][0]).is_global for one in found):
-            raise UrlNotAllowed(f"The provider names a private address: {url[:120]!r}.")
+            raise ProviderUnreachable(
+                f"The provider sends us to {parts.hostname}, an address that is not public. An "
+                "operator can allow its origin by LUTHIER_PROVIDER_ORIGINS.",
+                sent=False,
+            )
 
 
 def _origin(url: str) -> tuple[str, str, int | None]:

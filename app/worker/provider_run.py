@@ -29,7 +29,6 @@ from app.providers.errors import (
     ProviderDenied,
     ProviderMissing,
     ProviderRefused,
-    ProviderTrouble,
     ProviderUnreachable,
     Unsupported,
 )
@@ -66,7 +65,7 @@ class ProviderRun(ProviderStep):
             if errand.job.provider_job_id is None:
                 return await self._bring(errand, account.adapter)
             return await self._follow(errand, account)
-        except ProviderTrouble as trouble:
+        except AppError as trouble:  # whatever the provider says: it is no fault of the job's
             return await self._troubled(errand, trouble)
 
     # Until it is there

@@ -141,7 +141,7 @@ async def staged(
     async with simulator.served() as url:
         own = settings.model_copy(
             update={
-                "provider_origins": [url],
+                "provider_origins": [url, *simulator.origins],
                 "provider_poll_seconds": 0.2,
                 "worker_slots": 0,
                 "lease_seconds": 10,
