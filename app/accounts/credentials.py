@@ -16,7 +16,7 @@ from app.accounts.tables import ProviderCredential
 from app.attempts import queue
 from app.core import clock, ids
 from app.core.actor import Actor, Role, Scope
-from app.core.vault import Sealed, Vault
+from app.core.vault import CannotOpen, Sealed, Vault
 from app.events import log
 from app.providers.base import Account
 
@@ -73,7 +73,10 @@ async def set_credential(
         await queue.open_attempt(session, actor.org_id, row.id, [queue.PROVIDER])
         webhook_secrets: list[dict[str, Any]] = []
     else:
-        webhook_secrets = _webhook_secrets(vault, row)
+        try:
+            webhook_secrets = _webhook_secrets(vault, row)
+        except CannotOpen:  # its master key is gone, and so is what it sealed
+            webhook_secrets = []
     if new.webhook_secret:
         until = (now + _OLD_WEBHOOK_SECRET_LIVES).isoformat()
         kept = [{**one, "until": one["until"] or until} for one in webhook_secrets]

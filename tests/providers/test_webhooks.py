@@ -185,8 +185,12 @@ async def some_jobs(stage: Stage) -> list[dict[str, Any]]:
     )
     good = await stage.submit(seed=3)
     failing = await stage.submit(seed=3, trainingData=bad)
+    for job in (good, failing):
+        await stage.until(job, lambda now: now["providerJobId"] is not None)
+    usual, stage.simulator.plan = stage.simulator.plan, Plan(steps=12, step_seconds=60)
     leaving = await stage.submit(seed=3)
     await stage.until(leaving, lambda now: now["providerJobId"] is not None)
+    stage.simulator.plan = usual
     run = (await stage.job(leaving))["providerJobId"]
     stage.simulator.runs[run].cancel(stage.simulator.now())  # by somebody at the provider
     for job in (good, failing, leaving):
