@@ -8,8 +8,8 @@ import logging
 import random
 import socket
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -71,6 +71,8 @@ class Simulator:
     """Ends of the paths whose POST creates a job."""
     origins: tuple[str, ...] = ()
     """The URLs of further sockets that it serves, such as a store with signed URLs."""
+    ports: ClassVar[int] = 1
+    """How many it takes, from the one that it is served on."""
 
     def __init__(self, plan: Plan | None = None, seed: int = 0) -> None:
         self.plan, self.seed = plan or Plan(), seed
@@ -143,14 +145,29 @@ class Simulator:
         async with listening(self.app(), port) as url:
             yield url
 
+    def cheat(self, told: Mapping[str, Any]) -> None:
+        """Raises ValueError for a cheat that there is not."""
+        known = {one.name for one in dataclasses.fields(Cheats)}
+        for name, value in told.items():
+            if name not in known:
+                raise ValueError(f"There is no cheat {name!r}. Known are {sorted(known)}.")
+            setattr(self.cheats, name, value)
+
     async def _cheats(self, request: Request) -> Response:
         if request.method == "PUT":
-            known = {one.name for one in dataclasses.fields(Cheats)}
-            for name, value in orjson.loads(await request.body()).items():
-                if name not in known:
-                    return json_response({"error": f"Known are {sorted(known)}."}, 400)
-                setattr(self.cheats, name, value)
+            try:
+                self.cheat(orjson.loads(await request.body()))
+            except ValueError as wrong:
+                return json_response({"error": str(wrong)}, 400)
         return json_response(dataclasses.asdict(self.cheats))
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to whoever runs it: of several, the last would take them all."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 @asynccontextmanager
@@ -164,8 +181,7 @@ async def listening(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
     config = uvicorn.Config(
         app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=1
     )
-    server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started:  # noqa: ASYNC110 - uvicorn tells it in no other way
         await asyncio.sleep(0.01)

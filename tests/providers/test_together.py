@@ -52,6 +52,13 @@ def data(folder: Path, content: str, method: str = "supervised") -> Data:
 @pytest.mark.parametrize(
     "marker",
     ["ftjob-AAAA1111", "ftjob-0JKq7ZxY1bDmNpQrStUvW.99", "other_one-2.3", "lt-x", ids.new(ids.JOB)],
+    ids=[
+        "ours",
+        "another-start",
+        "underscore",
+        "short",
+        "new",
+    ],  # the same in each process of xdist
 )
 @pytest.mark.parametrize("suffix", [None, "trial", "salt-lt-1", "a-much-too-long-suffix-of-mine"])
 def test_a_marker_comes_back_from_its_suffix(marker: str, suffix: str | None) -> None:

@@ -9,7 +9,7 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from starlette.applications import Starlette
 from starlette.datastructures import UploadFile
@@ -49,6 +49,8 @@ class StoredFile:
 
 
 class FilesSimulator(Simulator):
+    ports: ClassVar[int] = 2
+
     def __init__(self, plan: Plan | None = None, seed: int = 0) -> None:
         super().__init__(plan, seed)
         self.files: dict[str, StoredFile] = {}
@@ -69,7 +71,8 @@ class FilesSimulator(Simulator):
     @asynccontextmanager
     async def served(self, port: int = 0) -> AsyncIterator[str]:
         """The store listens on a port of its own, as storage does."""
-        async with listening(self.store()) as store, super().served(port) as url:
+        beside = port and port + 1
+        async with listening(self.store(), beside) as store, super().served(port) as url:
             self.origins = (store,)
             yield url
 
