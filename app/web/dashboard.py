@@ -22,6 +22,7 @@ _PAGE: Final = """\
 <title>Luthier</title>
 <link rel="icon" href="{assets}/graphiql/favicon.svg" type="image/svg+xml">
 <link rel="stylesheet" href="{assets}/dashboard/dashboard.css">
+<link rel="stylesheet" href="{assets}/dashboard/places.css">
 {preloads}
 <script type="module" src="{assets}/dashboard/main.js"></script>
 </head>

@@ -1,5 +1,6 @@
 // What may be asked of a job now, and what came of it, in words.
-import { h, keyed, put } from './dom.js';
+import { h, keyed, put, set } from './dom.js';
+import { isElsewhere, placeName } from './places.js';
 import { isOver } from './store.js';
 
 const FIELDS = 'job { id status requestedAction }';
@@ -8,6 +9,7 @@ const PENDING = {
   RESUME: 'It goes on as soon as it has paused.',
   CANCEL: 'Cancelling: the worker is being told.',
 };
+const PENDING_ELSEWHERE = { PAUSE: 'Pausing', RESUME: 'Resuming', CANCEL: 'Cancelling' };
 
 export const mayChange = (viewer) =>
   viewer?.role !== 'MEMBER' && viewer?.scopes.includes('FINE_TUNING_WRITE');
@@ -22,12 +24,28 @@ function allowed({ status, requestedAction }) {
   ].filter(Boolean);
 }
 
-export class Actions {
-  #session; #viewer; #changed; #job = null; #busy = null;
+function pending(job) {
+  const { requestedAction, provider } = job;
+  if (!requestedAction) return '';
+  return isElsewhere(job)
+    ? `${PENDING_ELSEWHERE[requestedAction]}: ${placeName(provider)} is being told.` : PENDING[requestedAction];
+}
 
-  constructor(session, viewer, changed) {
+// Why a provider will not do it. Before a job is there, it is in our own hands.
+function impossible(verb, job, place) {
+  if (!place || !isElsewhere(job) || !job.providerJobId) return null;
+  const able = { pauseJob: place.canPause, resumeJob: place.canResume }[verb] ?? true;
+  return able ? null : `${place.name} cannot ${label(verb).toLowerCase()} jobs.`;
+}
+
+export class Actions {
+  #session; #viewer; #place; #changed; #job = null; #busy = null;
+
+  // `place` says what can be done at a provider.
+  constructor(session, viewer, place, changed) {
     this.#session = session;
     this.#viewer = viewer;
+    this.#place = place;
     this.#changed = changed;
     this.buttons = h('div', { class: 'buttons' });
     this.pending = h('p', { class: 'asked', role: 'status' });
@@ -40,20 +58,31 @@ export class Actions {
     const verbs = mayChange(this.#viewer()) ? allowed(job) : [];
     keyed(this.buttons, verbs, (verb) => verb, (verb) => h('button', {
       type: 'button', class: 'lt-button', onclick: () => this.#ask(verb),
-    }, label(verb)), (button) => { button.disabled = this.#busy !== null; });
-    put(this.pending, PENDING[job.requestedAction] ?? '');
+    }, label(verb)), (button, verb) => {
+      const why = impossible(verb, job, this.#place(job.provider));
+      button.disabled = this.#busy !== null || why !== null;
+      set(button, 'title', why);
+    });
+    // Again in plain sight: a title is shown to those with a mouse only.
+    const refused = verbs.map((verb) => impossible(verb, job, this.#place(job.provider))).find(Boolean);
+    put(this.pending, pending(job) || (refused ?? ''));
   }
 
   async #ask(verb) {
     const input = { id: this.#job.id };
+    const elsewhere = isElsewhere(this.#job);
+    const there = placeName(this.#job.provider);
     if (verb === 'cancelJob' && !(await confirm({
       title: 'Cancel this job?', act: 'Cancel the job', back: 'Keep it',
-      text: 'Training stops. Its checkpoints stay: it can be restarted from the newest one.',
+      text: elsewhere ? `${there} is told to stop. A restart makes a new job there, from the beginning.`
+        : 'Training stops. Its checkpoints stay: it can be restarted from the newest one.',
     }))) return;
     if (verb === 'restartJob') {
       const answer = await confirm({
-        title: 'Restart this job?', act: 'Restart', back: 'Not now', option: 'From scratch: forget its checkpoints',
-        text: 'It is queued again and goes on from its newest checkpoint.',
+        title: 'Restart this job?', act: 'Restart', back: 'Not now',
+        option: elsewhere ? null : 'From scratch: forget its checkpoints',
+        text: elsewhere ? `A new job is made at ${there}, of the same data; it begins at the beginning.`
+          : 'It is queued again and goes on from its newest checkpoint.',
       });
       if (!answer) return;
       input.fromScratch = answer.option;

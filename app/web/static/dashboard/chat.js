@@ -18,6 +18,7 @@ export class Chat {
     this.example = h('button', {
       type: 'button', class: 'lt-button', onclick: () => this.#takeExample(),
     }, 'Take a case from the data');
+    this.example.hidden = !job.trainingData; // of an imported job it is not here
     this.answers = h('div', { class: 'exchanges' });
     const ask = (event) => { event.preventDefault(); this.#ask(); };
     this.form = h('form', { class: 'chat', onsubmit: ask },
@@ -25,7 +26,8 @@ export class Chat {
       h('label', { for: 'chat-question' }, 'Question'), this.question,
       h('div', { class: 'buttons' }, this.send, this.example,
         h('span', { class: 'hint' }, this.both ? 'Each question stands alone; answers are greedy.'
-          : 'The base model can be asked beside a LoRA adapter only; these are full weights.')));
+          : job.model.kind === 'provider' ? 'Only the tuned model is asked here.'
+            : 'The base model can be asked beside a LoRA adapter only; these are full weights.')));
     this.question.addEventListener('keydown', (event) => {
       if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) ask(event);
     });

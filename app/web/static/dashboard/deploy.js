@@ -4,11 +4,13 @@ import { Chat } from './chat.js';
 import { copyButton, h, put, set } from './dom.js';
 import { DEPLOYMENT_CHANGES, DEPLOYMENT_FIELDS } from './documents.js';
 import * as format from './format.js';
+import { isElsewhere, placeName } from './places.js';
 
 const SAYS = {
   PENDING: 'Waiting for a worker …', STARTING: 'Loading the model …', READY: 'Ready to be called.',
   STOPPED: 'Not deployed.', FAILED: 'It could not be brought up.',
 };
+const SAYS_ELSEWHERE = { PENDING: 'About to be asked for …', STARTING: 'It is being brought up …' };
 const ENDED = ['STOPPED', 'FAILED'];
 
 export class Deploy {
@@ -41,8 +43,8 @@ export class Deploy {
     if (!job.model) return;
     const { id, name, kind, sizeBytes, deployments } = job.model;
     put(this.name, name);
-    put(this.kind, `${kind === 'lora' ? 'LoRA adapter' : 'Full weights'}, `
-      + `${format.bytes(sizeBytes)}, tuned from ${job.baseModel}`);
+    put(this.kind, isElsewhere(job) ? `Its weights are at ${placeName(job.provider)}; tuned from ${job.baseModel}`
+      : `${kind === 'lora' ? 'LoRA adapter' : 'Full weights'}, ${format.bytes(sizeBytes)}, tuned from ${job.baseModel}`);
     if (this.#feed) return; // from here on the feed knows better than any answer
     const live = deployments.find(({ status }) => !ENDED.includes(status));
     this.#show(live ?? deployments[0] ?? null);
@@ -66,7 +68,8 @@ export class Deploy {
     this.state.hidden = !deployment || status === 'STOPPED';
     put(this.state, format.words(status));
     set(this.state, 'class', `badge ${format.words(status)}`);
-    put(this.says, leaving ? 'Being taken down …' : deployment?.error?.message ?? SAYS[status]);
+    put(this.says, leaving ? 'Being taken down …' : deployment?.error?.message
+      ?? (isElsewhere(this.#job) ? SAYS_ELSEWHERE[status] : null) ?? SAYS[status]);
     const down = ENDED.includes(status);
     this.button.hidden = !mayChange(this.#viewer());
     this.button.disabled = leaving;

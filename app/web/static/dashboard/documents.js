@@ -1,22 +1,55 @@
 // Every operation the dashboard sends.
 export const JOB_ROW = `fragment Row on Job {
-  id name description status requestedAction baseModel createdAt startedAt finishedAt
+  id name description status requestedAction provider baseModel createdAt startedAt finishedAt
   progress { step totalSteps epoch totalEpochs percent trainedTokens tokensPerSecond estimatedFinishAt }
   latestMetrics { step trainingLoss }
   error { message }
+}`;
+
+// What changes without an event, by mere silence: asked for again and again.
+const WAIT = 'isStale queueReason';
+
+export const WAITS = `query Waits($ids: [ID!]!) { nodes(ids: $ids) { ... on Job { id ${WAIT} } } }`;
+
+export const STANDING = `query Standing($id: ID!) {
+  job(id: $id) { id ${WAIT} providerJobId providerStatus lastEvidence { source at } cost }
 }`;
 
 export const VIEWER = '{ viewer { role scopes organization { name } project { name } } }';
 
 export const JOBS = `query Jobs($filter: JobFilter, $first: Int, $after: String) {
   jobs(filter: $filter, first: $first, after: $after) {
-    nodes { ...Row } pageInfo { hasNextPage endCursor } cursor
+    nodes { ...Row ${WAIT} } pageInfo { hasNextPage endCursor } cursor
   }
 } ${JOB_ROW}`;
 
-export const STATS = '{ stats { total byStatus { status count } } }';
+export const STATS = `query Stats($filter: JobFilter) {
+  stats(filter: $filter) { total byStatus { status count } }
+}`;
 
-export const HARDWARE = '{ hardware { id name kind count memoryBytes lastSeenAt } }';
+export const HARDWARE = `{
+  hardware { id name kind count memoryBytes lastSeenAt }
+  providers { provider name canPause canResume metrics }
+}`;
+
+export const PROVIDERS = `{
+  providers {
+    provider name configured healthy methods canPause canResume canDeploy needsDeployment
+    hasCheckpoints metrics webhooks credentialTrouble
+  }
+  providerCredentials { provider hint status checkedAt webhooksConfigured refusedWebhooks }
+  stats(groupBy: PROVIDER) { groups { key total live cost } }
+}`;
+
+export const BASE_MODELS = `query Models($after: String) {
+  baseModels(first: 200, after: $after) {
+    nodes { name provider shutsDownOn missingSince } pageInfo { hasNextPage endCursor }
+  }
+}`;
+
+export const SUNSETS = `subscription Sunsets($after: String) {
+  modelSunsets(after: $after) { cursor provider model ends gone }
+}`;
 
 export const JOB_CHANGES = `subscription Jobs($after: String) {
   jobChanges(after: $after) { cursor type jobId job { ...Row } }
@@ -33,8 +66,9 @@ const DATASET = 'id number caseCount dataset { name } file { id } report { token
 
 export const JOB = `query Job($id: ID!) {
   job(id: $id) {
-    ...Row isStale method suffix seed metadata hardware hyperparameters resolvedHyperparameters
-    trainedTokens cost
+    ...Row ${WAIT} providerJobId providerStatus lastEvidence { source at }
+    method suffix seed metadata hardware hyperparameters resolvedHyperparameters
+    trainedTokens cost estimatedCost
     trainingData { ${DATASET} }
     validationData { ${DATASET} }
     evaluation { graders { name } data { ${DATASET} } }

@@ -21,5 +21,6 @@ export function empty(root) {
       + 'model that comes with Luthier to route support tickets, and appears here at once.'),
     h('div', { class: 'command' }, h('pre', {}, h('code', {}, command)), copyButton(() => command)),
     h('p', {}, 'Or in the browser: open ', h('a', { href: `${root}/graphql` }, 'GraphiQL'),
-      ' and run its example “Submit a job”.'));
+      ' and run its example “Submit a job”. Where else jobs can be tuned is told by ',
+      h('a', { href: '#/providers' }, 'Providers'), '.'));
 }

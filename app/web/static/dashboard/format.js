@@ -57,4 +57,12 @@ export function bytes(value) {
   return `${size.toFixed(1)} TiB`;
 }
 
+const DATE = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeZone: 'UTC' });
+export const day = (date) => DATE.format(new Date(date));
+
+export function money(value) {
+  if (value > 0 && value < 0.0001) return 'under $0.0001';
+  return `$${value.toFixed(value === 0 || value >= 1 ? 2 : 4)}`;
+}
+
 export const words = (name) => name.toLowerCase().replaceAll('_', ' ');

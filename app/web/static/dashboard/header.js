@@ -23,9 +23,10 @@ export class Header {
     }, 'Forget');
     this.key = h('span', { class: 'lt-key', role: 'status' },
       h('i'), this.verdict, this.masked, this.forget);
+    this.providers = h('a', { class: 'lt-link', href: '#/providers' }, 'Providers');
     this.element = h('header', { class: 'lt-header' },
       h('a', { class: 'lt-brand', href: '#/' }, mark(), 'Luthier'),
-      h('span', { class: 'lt-where' }, 'Dashboard'),
+      h('span', { class: 'lt-where' }, 'Dashboard'), this.providers,
       h('a', { class: 'lt-link', href: `${root}/graphql` }, 'GraphiQL'),
       h('span', { class: 'lt-space' }), this.where, this.stream, this.key);
     this.bar = this.#keyBar(onKey);
@@ -36,6 +37,8 @@ export class Header {
     set(this.stream, 'class', `lt-stream lt-${state}`);
     put(this.stream.lastChild, state ?? '');
   }
+
+  setView(view) { set(this.providers, 'aria-current', view === 'providers' && 'page'); }
 
   setOrganization(viewer) {
     put(this.where, viewer ? `${viewer.organization.name} / ${viewer.project.name}` : '');

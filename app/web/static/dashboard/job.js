@@ -5,20 +5,22 @@ import { Deploy } from './deploy.js';
 import { coalesce, h, put, set } from './dom.js';
 import * as docs from './documents.js';
 import * as format from './format.js';
-import { badge, drawProgress, showBadge } from './jobs.js';
+import { badge, drawProgress, isEndless, showBadge } from './jobs.js';
 import { Examples } from './examples.js';
 import { EventLog } from './log.js';
 import { course, given } from './panels.js';
 import { Points } from './points.js';
 import { ScoreChart } from './score.js';
+import { Standing } from './standing.js';
 import { isOver } from './store.js';
 
 const FIRST_POINTS = 500;
 const MOST_POINTS = 3_000; // held here; beyond it the server thins them out again
 const AGAIN = 2_000;
+const LOOK_EVERY = 5; // seconds
 
 export class JobPage {
-  #session; #store; #feeds = []; #closed = false; #timers = []; #positions = null; #facts = null; #measured = false;
+  #session; #store; #feeds = []; #closed = false; #timers = []; #positions = null; #facts = null; #measured = false; #ticks = 0;
 
   constructor(session, store, viewer, id) {
     this.#session = session;
@@ -29,10 +31,12 @@ export class JobPage {
     this.chart = new LossChart(this.points);
     this.score = new ScoreChart(this.points);
     this.log = new EventLog();
-    this.actions = new Actions(session, viewer, () => this.refresh());
+    this.actions = new Actions(session, viewer, (provider) => store.place(provider), () => this.refresh());
+    this.standing = new Standing();
     this.deploy = new Deploy(session, viewer);
     this.examples = new Examples(session);
     this.refresh = coalesce(() => this.#refresh().catch(() => {})); // the next event asks again
+    this.look = coalesce(() => this.#look().catch(() => {}));
     this.thin = coalesce(() => this.#thin().catch(() => {}));
     this.#build();
     store.addEventListener('job', this.#hear);
@@ -58,16 +62,15 @@ export class JobPage {
     this.done = h('span', { class: 'done' });
     this.figures = h('dl', { class: 'figures' });
     this.error = h('p', { class: 'warning error', role: 'alert' });
-    this.waiting = h('p', { class: 'warning', role: 'status' });
     this.course = h('div', { class: 'panels fold' });
     this.given = h('div', { class: 'panels fold' });
     this.back = h('a', { class: 'back', href: '#/' }, '← All jobs');
     this.nothing = h('p', { class: 'nothing', role: 'status' }, 'Loading …');
     this.body = h('div', { class: 'job-body', hidden: true },
       h('header', { class: 'job-head' },
-        h('div', {}, h('div', { class: 'title' }, this.name, this.state), this.subtitle),
+        h('div', {}, h('div', { class: 'title' }, this.name, this.state), this.subtitle, this.standing.element),
         this.actions.element),
-      this.error, this.waiting,
+      this.error,
       h('div', { class: 'card progress-card' },
         h('span', { class: 'progress' }, this.bar, this.done), this.figures),
       this.deploy.element, this.chart.element, this.score.element,
@@ -135,7 +138,8 @@ export class JobPage {
       this.points.forgetBefore(event.attempt);
       this.#redraw();
     }
-    if (event.type !== 'MESSAGE') this.refresh();
+    if (event.type === 'MESSAGE') this.look();
+    else this.refresh();
   }
 
   #redraw() {
@@ -191,7 +195,7 @@ export class JobPage {
     this.chart.setCheckpoints(job.checkpoints.nodes);
     this.course.replaceChildren(...course(job));
     // Left alone while nothing in it changes: somebody may be reading or selecting there.
-    const facts = JSON.stringify([job.resolvedHyperparameters, job.resultFiles, isOver(job)]);
+    const facts = JSON.stringify([job.resolvedHyperparameters, job.resultFiles, job.cost, isOver(job)]);
     if (facts !== this.#facts) this.given.replaceChildren(...given(job));
     this.#facts = facts;
     this.examples.draw(job);
@@ -199,7 +203,21 @@ export class JobPage {
     this.#draw();
   }
 
-  tick() { if (this.job) this.#draw(); }
+  tick() {
+    if (!this.job) return;
+    this.#ticks += 1;
+    if (this.#ticks % LOOK_EVERY === 0 && !isOver(this.job) && !document.hidden) this.look();
+    this.#draw();
+  }
+
+  // Being heard of, and silence, make no events.
+  async #look() {
+    const { job } = await this.#session.ask(docs.STANDING, { id: this.id });
+    if (!job || !this.job || this.#closed) return;
+    this.job = { ...this.job, ...job };
+    this.#store.learn(job);
+    this.#draw();
+  }
 
   #draw() {
     const { job } = this;
@@ -207,38 +225,36 @@ export class JobPage {
     showBadge(this.state, job);
     put(this.subtitle, [job.baseModel, job.description].filter(Boolean).join(' · '));
     put(this.error, job.error?.message ?? '');
-    put(this.waiting, job.status === 'RUNNING' ? this.#whyStill() : '');
+    this.standing.draw(job);
     drawProgress(this.bar, this.done, job);
     this.chart.setEmptyText(!this.#measured ? 'Loading …'
-      : isOver(job) ? 'No loss was measured.' : 'The loss appears with the first step.');
+      : isOver(job) ? 'No loss was measured.' : this.#store.place(job.provider)?.metrics === null
+        ? 'This provider tells no loss.' : 'The loss appears with the first step.');
     this.actions.draw(job);
     this.#drawFigures();
-    document.title = `${job.name} · ${job.status === 'RUNNING' && job.progress
+    document.title = `${job.name} · ${job.status === 'RUNNING' && job.progress && !isEndless(job)
       ? format.percent(job.progress.percent) : format.words(job.status)} · Luthier`;
-  }
-
-  #whyStill() {
-    const newest = this.job.attempts.at(-1);
-    if (newest && !newest.startedAt) return 'Waiting for a worker to go on with it.';
-    return this.job.isStale
-      ? 'The worker has been silent for a while; another one takes the job up by itself.' : '';
   }
 
   #drawFigures() {
     const { progress, startedAt, finishedAt, status } = this.job;
     const figures = [];
     if (progress) {
-      figures.push(['Step', `${format.count(progress.step)} of ${format.count(progress.totalSteps)}`]);
-      figures.push(['Epoch', `${progress.epoch.toFixed(1)} of ${progress.totalEpochs}`]);
+      const known = !isEndless(this.job);
+      figures.push(['Step', format.count(progress.step) + (known ? ` of ${format.count(progress.totalSteps)}` : '')]);
+      if (known) figures.push(['Epoch', `${progress.epoch.toFixed(1)} of ${progress.totalEpochs}`]);
       if (status === 'RUNNING' && progress.tokensPerSecond) {
         figures.push(['Tokens per second', format.count(Math.round(progress.tokensPerSecond))]);
       }
-      figures.push(['Tokens', format.short(progress.trainedTokens)]);
+      if (Number(progress.trainedTokens)) figures.push(['Tokens', format.short(progress.trainedTokens)]);
     }
     if (startedAt) {
       const end = finishedAt ? new Date(finishedAt) : Date.now();
       figures.push([finishedAt ? 'Took' : 'Elapsed', format.duration((end - new Date(startedAt)) / 1_000)]);
     }
+    const { cost, estimatedCost } = this.job;
+    if (cost) figures.push([isOver(this.job) ? 'Cost' : 'Cost so far', format.money(cost)]);
+    else if (estimatedCost && cost === null) figures.push(['Estimated cost', format.money(estimatedCost)]);
     const nodes = figures.map(([name, value]) => h('div', {}, h('dt', {}, name), h('dd', {}, value)));
     this.figures.replaceChildren(...nodes);
     set(this.figures, 'hidden', figures.length ? null : '');

@@ -2,6 +2,7 @@
 import { coalesce, h, keyed, put, set } from './dom.js';
 import { empty } from './empty.js';
 import * as format from './format.js';
+import { isElsewhere, placeName, PLACES } from './places.js';
 import { isOver } from './store.js';
 
 const FILTERS = {
@@ -16,10 +17,11 @@ const FILTERS = {
 const TILES = ['running', 'queued', 'succeeded', 'failed'];
 
 export const badge = () => h('span', { class: 'badge' });
-export function showBadge(node, { status, requestedAction }) {
+export function showBadge(node, { status, requestedAction, isStale, queueReason }) {
   put(node, format.words(status));
-  set(node, 'class', `badge ${format.words(status)}`);
-  set(node, 'title', requestedAction ? `${format.words(requestedAction)} requested` : null);
+  set(node, 'class', `badge ${format.words(status)}${isStale ? ' stale' : ''}`);
+  const asked = requestedAction && `${format.words(requestedAction)} requested.`;
+  set(node, 'title', [asked, queueReason].filter(Boolean).join(' ') || null);
   set(node, 'data-asked', requestedAction);
 }
 
@@ -36,6 +38,10 @@ export class JobList {
     this.select = h('select', {
       'aria-label': 'Filter by status', onchange: () => this.#choose(this.select.value),
     }, ...Object.entries(FILTERS).map(([value, [text]]) => h('option', { value }, text)));
+    this.place = h('select', {
+      'aria-label': 'Filter by provider', onchange: () => this.choosePlace(this.place.value),
+    }, h('option', { value: '' }, 'All providers'),
+    ...PLACES.map((value) => h('option', { value }, placeName(value))));
     this.hardware = h('p', { class: 'hardware' });
     this.list = h('ul', { class: 'jobs' });
     this.nothing = h('p', { class: 'nothing', role: 'status' });
@@ -44,10 +50,10 @@ export class JobList {
     }, 'Show more');
     this.empty = empty(root);
     this.head = h('div', { class: 'columns', 'aria-hidden': 'true' },
-      ...['Job', 'Status', 'Progress', 'Loss', 'Submitted'].map((text) => h('span', {}, text)));
+      ...['Job', 'Provider', 'Status', 'Progress', 'Loss', 'Submitted'].map((text) => h('span', {}, text)));
     this.body = h('div', { class: 'list-body' },
       h('div', { class: 'tiles' }, ...this.tiles.values()),
-      h('div', { class: 'filters' }, h('h1', {}, 'Jobs'), this.search, this.select),
+      h('div', { class: 'filters' }, h('h1', {}, 'Jobs'), this.search, this.place, this.select),
       h('div', { class: 'card list' }, this.head, this.list, this.nothing, this.more));
     this.element = h('section', { class: 'overview', 'aria-label': 'Jobs' },
       this.hardware, this.empty, this.body);
@@ -75,6 +81,11 @@ export class JobList {
   }
 
   tick() { this.draw(); }
+
+  choosePlace(provider) {
+    this.place.value = provider;
+    this.#store.setFilter({ provider: provider || null });
+  }
 
   #tile(name) {
     const [text] = FILTERS[name];
@@ -108,15 +119,17 @@ export class JobList {
     set(this.hardware, 'data-none', machines.length === 0);
     put(this.hardware, machines.length
       ? `Trains on ${text.join(' · ')}`
-      : 'No worker is alive: jobs wait until one is started with luthier work.');
+      : 'No machine trains here: local jobs wait until a worker is started with luthier work.');
   }
 
   #drawRow(node, job) {
     const link = node.firstChild;
     set(link, 'aria-current', job.id === this.#open ? 'page' : null);
-    const { name, model, state, bar, done, loss, when } = node.parts;
+    const { name, model, where, state, bar, done, loss, when, why } = node.parts;
     put(name, job.name);
     put(model, job.baseModel);
+    put(where, placeName(job.provider));
+    put(why, job.isStale && !isOver(job) ? job.queueReason ?? 'Silent for a while.' : '');
     showBadge(state, job);
     drawProgress(bar, done, job);
     put(loss, job.latestMetrics ? format.loss(job.latestMetrics.trainingLoss) : '–');
@@ -127,27 +140,35 @@ export class JobList {
 
 function row(job) {
   const parts = {
-    name: h('strong', { class: 'name' }), model: h('span', { class: 'model' }), state: badge(),
+    name: h('strong', { class: 'name' }), model: h('span', { class: 'model' }), where: h('span', { class: 'where' }),
+    state: badge(), why: h('span', { class: 'why troubled' }),
     bar: h('progress', { max: 100, 'aria-label': 'Progress' }), done: h('span', { class: 'done' }),
     loss: h('span', { class: 'loss' }), when: h('time', { class: 'when' }),
   };
   const node = h('li', {}, h('a', { class: 'job', href: `#/jobs/${job.id}` },
-    h('span', { class: 'what' }, parts.name, parts.model), parts.state,
-    h('span', { class: 'progress' }, parts.bar, parts.done), parts.loss, parts.when));
+    h('span', { class: 'what' }, parts.name, parts.model), parts.where, parts.state,
+    h('span', { class: 'progress' }, parts.bar, parts.done), parts.loss, parts.when, parts.why));
   node.parts = parts;
   return node;
 }
+
+// Some providers do not tell how many steps there will be: then the newest one is the last known,
+// which is no measure of how far the job is.
+export const isEndless = (job) => isElsewhere(job) && !isOver(job)
+  && Boolean(job.progress) && job.progress.step >= job.progress.totalSteps;
 
 // The bar and its words, the same in the list and on the job's page.
 export function drawProgress(bar, done, job) {
   const { progress, status } = job;
   const value = progress?.percent ?? (status === 'SUCCEEDED' ? 100 : 0);
-  if (bar.value !== value) bar.value = value;
+  if (isEndless(job)) bar.removeAttribute('value');
+  else if (bar.value !== value || !bar.hasAttribute('value')) bar.value = value;
   set(bar, 'class', format.words(status));
   put(done, summary(job, value));
 }
 
 function summary(job, value) {
+  if (isEndless(job)) return `step ${format.count(job.progress.step)}`;
   if (job.status === 'RUNNING' && job.progress) {
     const { estimatedFinishAt: finish } = job.progress;
     return [format.percent(value), finish && format.left(finish)].filter(Boolean).join(' · ');
@@ -156,6 +177,6 @@ function summary(job, value) {
     const took = format.duration((new Date(job.finishedAt) - new Date(job.startedAt)) / 1_000);
     return job.status === 'SUCCEEDED' ? `done in ${took}` : `${format.percent(value)} · ${took}`;
   }
-  if (job.status === 'RUNNING') return 'starting …';
+  if (job.status === 'RUNNING') return isElsewhere(job) ? 'under way' : 'starting …';
   return job.progress ? format.percent(value) : '–';
 }

@@ -51,9 +51,11 @@ export class EventLog {
   }
 }
 
-function line({ type, level, message, at }) {
+function line({ type, level, message, at, data }) {
+  const theirs = data?.source === 'provider';
   return h('li', { class: format.words(level), 'data-type': type },
     h('time', { datetime: at, title: format.full(at) }, format.clock(at)),
-    h('span', { class: 'kind' }, format.words(type)),
+    theirs ? h('span', { class: 'kind theirs', title: 'In the provider’s own words' }, 'provider')
+      : h('span', { class: 'kind' }, format.words(type)),
     h('span', { class: 'message' }, message));
 }

@@ -5,6 +5,7 @@ import { Header } from './header.js';
 import { JobPage } from './job.js';
 import { JobList } from './jobs.js';
 import { forgetKey, readKey, storeKey, takeKeyFromFragment } from './key.js';
+import { ProvidersPage } from './providers.js';
 import { Session } from './session.js';
 import { Store } from './store.js';
 
@@ -82,13 +83,16 @@ function forget() {
 
 function show() {
   if (!session) return;
-  const [, id = null] = /^#\/jobs\/(\w+)$/.exec(location.hash) ?? [];
+  const [, job = null] = /^#\/jobs\/(\w+)$/.exec(location.hash) ?? [];
+  const id = location.hash === '#/providers' ? '/providers' : job;
   if ((detail?.id ?? null) === id) return;
   detail?.close();
   detail?.element.remove();
-  detail = id ? new JobPage(session, store, () => viewer, id) : null;
-  page.dataset.view = id ? 'job' : 'jobs';
-  list.setOpen(id);
+  detail = !id ? null : job ? new JobPage(session, store, () => viewer, id)
+    : new ProvidersPage(session, root, (provider) => list.choosePlace(provider));
+  page.dataset.view = !id ? 'jobs' : job ? 'job' : 'providers';
+  header.setView(page.dataset.view);
+  list.setOpen(job);
   scrollTo(0, 0);
   if (detail) {
     main.append(detail.element);

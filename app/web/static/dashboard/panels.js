@@ -1,11 +1,12 @@
 // The facts about a job: settings, data, checkpoints, attempts.
 import { copyButton, h } from './dom.js';
 import * as format from './format.js';
+import { isElsewhere, placeName } from './places.js';
 
 const panel = (title, ...children) =>
   h('section', { class: 'card panel' }, h('header', {}, h('h2', {}, title)), ...children);
 
-const facts = (pairs) => h('dl', { class: 'facts' }, pairs.map(([name, ...value]) =>
+export const facts = (pairs) => h('dl', { class: 'facts' }, pairs.map(([name, ...value]) =>
   h('div', {}, h('dt', {}, name), h('dd', {}, ...value))));
 
 export const table = (head, rows) => h('div', { class: 'scroll', tabindex: 0 }, h('table', {},
@@ -42,9 +43,11 @@ function version(title, data) {
   ];
 }
 
-const data = (job) => panel('Data', ...version('Training', job.trainingData),
+// A job that was imported has its data at its provider only.
+const data = (job) => panel('Data', ...(job.trainingData ? version('Training', job.trainingData)
+  : [h('p', { class: 'hint' }, `The job was imported: its data is at ${placeName(job.provider)} only.`)]),
   ...(job.validationData ? version('Validation', job.validationData)
-    : [h('p', { class: 'hint' }, 'No validation data: only the training loss is measured.')]),
+    : job.trainingData ? [h('p', { class: 'hint' }, 'No validation data: only the training loss is measured.')] : []),
   ...(job.evaluation ? version('Held out for graders', job.evaluation.data) : []));
 
 function checkpoints(job) {
@@ -55,7 +58,7 @@ function checkpoints(job) {
   return panel('Checkpoints', table(head, nodes.map((one) => [
     format.count(one.step), format.loss(one.metrics.trainingLoss),
     format.loss(one.metrics.validationLoss), ...(scored ? [format.loss(one.score)] : []),
-    format.bytes(one.sizeBytes), format.clock(one.createdAt),
+    isElsewhere(job) ? '–' : format.bytes(one.sizeBytes), format.clock(one.createdAt),
   ])));
 }
 
@@ -79,7 +82,8 @@ function about(job) {
   ];
   if (job.hardware) pairs.push(['hardware', job.hardware]);
   if (job.trainedTokens) pairs.push(['tokens trained', format.count(job.trainedTokens)]);
-  if (job.cost !== null) pairs.push(['cost', `$${job.cost.toFixed(2)}`]);
+  if (job.cost !== null) pairs.push(['cost', format.money(job.cost)]);
+  else if (job.estimatedCost) pairs.push(['estimated cost', format.money(job.estimatedCost)]);
   for (const [key, value] of Object.entries(job.metadata)) pairs.push([key, String(value)]);
   for (const file of job.resultFiles) pairs.push(['result', `${file.filename}, ${format.bytes(file.sizeBytes)}`]);
   return panel('Job', facts(pairs));

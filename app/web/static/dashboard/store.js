@@ -1,10 +1,12 @@
 // What is known of the organization's jobs: a snapshot, then every change after its cursor.
 import { coalesce } from './dom.js';
-import { HARDWARE, JOBS, JOB_CHANGES, STATS } from './documents.js';
+import { HARDWARE, JOBS, JOB_CHANGES, STATS, WAITS } from './documents.js';
 
 const PAGE = 50;
 const AGAIN = 2_000;
 const HARDWARE_EVERY = 20_000;
+const WAITS_EVERY = 15_000;
+const MOST_ASKED = 100; // ids that the server takes at once
 
 export const OVER = ['SUCCEEDED', 'FAILED', 'CANCELLED'];
 export const isOver = (job) => OVER.includes(job.status);
@@ -12,9 +14,10 @@ export const isOver = (job) => OVER.includes(job.status);
 // Events: "jobs" (the list), "stats", "hardware", "trouble", and "job" with one job's news.
 export class Store extends EventTarget {
   jobs = new Map();
-  filter = { status: null, search: '' };
+  filter = { status: null, provider: null, search: '' };
   stats = null;
   hardware = null;
+  #places = new Map();
   trouble = null;
   loaded = false;
   hasMore = false;
@@ -24,14 +27,18 @@ export class Store extends EventTarget {
     super();
     this.#session = session;
     this.restat = coalesce(() => this.#quietly(async () => {
-      this.stats = (await session.ask(STATS)).stats;
+      const { provider } = this.filter;
+      this.stats = (await session.ask(STATS, { filter: provider && { provider } })).stats;
       this.#say('stats');
     }), 150);
     const look = () => this.#quietly(async () => {
-      this.hardware = (await session.ask(HARDWARE)).hardware;
+      const { hardware, providers } = await session.ask(HARDWARE);
+      this.hardware = hardware;
+      this.#places = new Map(providers.map((place) => [place.provider, place]));
       this.#say('hardware');
     });
-    this.#timers.push(setInterval(look, HARDWARE_EVERY));
+    this.rewait = coalesce(() => this.#quietly(() => this.#rewait()));
+    this.#timers.push(setInterval(look, HARDWARE_EVERY), setInterval(this.rewait, WAITS_EVERY));
     look();
     this.restat();
     this.reload();
@@ -45,10 +52,14 @@ export class Store extends EventTarget {
   setFilter(change) {
     this.filter = { ...this.filter, ...change };
     this.#say('filter');
+    if ('provider' in change) this.restat();
     this.reload();
   }
 
-  get filtered() { return Boolean(this.filter.status || this.filter.search); }
+  get filtered() { return Object.values(this.filter).some(Boolean); }
+
+  // What can be done at a provider; null before it is known.
+  place(provider) { return this.#places.get(provider) ?? null; }
 
   get list() {
     return [...this.jobs.values()].sort((a, b) =>
@@ -89,8 +100,8 @@ export class Store extends EventTarget {
   }
 
   #page(after) {
-    const { status, search } = this.filter;
-    const filter = { status, search: search || null };
+    const { status, provider, search } = this.filter;
+    const filter = { status, provider: provider && [provider], search: search || null };
     return this.#session.ask(JOBS, { filter, first: PAGE, after });
   }
 
@@ -109,25 +120,51 @@ export class Store extends EventTarget {
     this.restat();
   }
 
-  #place({ jobId, job }) {
-    if (job && this.#belongs(job)) this.jobs.set(jobId, job);
-    else this.jobs.delete(jobId);
+  #place({ type, jobId, job }) {
+    if (!job || !this.#belongs(job)) { this.jobs.delete(jobId); return; }
+    const known = this.jobs.get(jobId);
+    // It has just been heard of; what it waits for now is asked for.
+    const queueReason = type === 'PROGRESS' ? null : known?.queueReason;
+    this.jobs.set(jobId, { queueReason, ...job, isStale: false });
+  }
+
+  async #rewait() {
+    const ids = this.list.filter((job) => !isOver(job)).slice(0, MOST_ASKED).map(({ id }) => id);
+    if (!ids.length) return;
+    const { nodes } = await this.#session.ask(WAITS, { ids });
+    for (const found of nodes) if (found) this.#learn(found);
+    this.#say('jobs');
+  }
+
+  #learn({ id, isStale, queueReason }) {
+    const known = this.jobs.get(id);
+    if (known) this.jobs.set(id, { ...known, isStale, queueReason });
+  }
+
+  // What a job's own page has found out.
+  learn(job) {
+    this.#learn(job);
+    this.#say('jobs');
   }
 
   #apply(change) {
     const { type, jobId, job } = change;
     this.#missed?.push(change);
     this.#place(change);
-    if (type !== 'PROGRESS') this.restat();
+    if (type !== 'PROGRESS') {
+      this.restat();
+      this.rewait();
+    }
     this.#say('jobs');
     this.dispatchEvent(new CustomEvent('job', { detail: { jobId, job } }));
   }
 
   // As the server's filter judges, and not older than what has been loaded of the list.
   #belongs(job) {
-    const { status, search } = this.filter;
+    const { status, provider, search } = this.filter;
     const text = `${job.name}\n${job.description ?? ''}`.toLowerCase();
     if (status && !status.includes(job.status)) return false;
+    if (provider && job.provider !== provider) return false;
     if (search && !text.includes(search.toLowerCase())) return false;
     return this.jobs.has(job.id) || !this.hasMore || job.createdAt >= this.list.at(-1)?.createdAt;
   }
