@@ -1,5 +1,6 @@
 """A project's access to providers: set, shown without its secrets, opened for use, removed."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -202,7 +203,7 @@ def _place(row: ProviderCredential, kind: str) -> str:
 def _hint(secrets: Mapping[str, str]) -> str:
     """The end of the first secret, by which people tell keys apart; of a short one nothing."""
     first = next(iter(secrets.values()), "")
-    return f"…{first[-4:]}" if len(first) >= 20 and "\n" not in first else "…"
+    return f"…{first[-4:]}" if re.fullmatch(r"[\w.\-]{20,}", first) else "…"
 
 
 def _shown(row: ProviderCredential) -> dict[str, Any]:
