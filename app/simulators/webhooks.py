@@ -9,7 +9,7 @@ import httpx
 from app.simulators.runs import Plan
 from app.simulators.simulator import Simulator
 
-_FORGED = "what a forger signs with"
+_FORGED = "forged"
 _PAUSES = (0.5, 2.0, 5.0, 15.0, 60.0)
 
 
