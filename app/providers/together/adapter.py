@@ -145,6 +145,9 @@ class Together(Dedicated):
         if not id:
             raise there
         file = await self._json("GET", f"/v1/files/{id}")
+        if not file.get("bytes"):  # announced by one who died before sending them
+            await self._json("DELETE", f"/v1/files/{id}")
+            raise ProviderUnreachable("Together AI had half an upload, now removed.", sent=False)
         if file.get("processing_status") == "PENDING":
             file = await self._json("POST", f"/v1/files/{id}/preprocess")
         return await self._processed(file)
