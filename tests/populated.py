@@ -7,17 +7,25 @@ from typing import Any, TypeAlias
 
 import asyncpg
 
+from app.accounts import credentials, radar
+from app.accounts.credentials import NewCredential
+from app.accounts.tables import ProviderCredential
 from app.core import clock, ids
 from app.core.database import Database
 from app.core.settings import Settings
+from app.core.vault import Vault
 from app.events import log
 from app.events.log import NewEvent
 from app.events.types import EventType
 from app.graderruns import service as grader_runs
-from app.jobs.tables import Checkpoint
+from app.jobs import inbox
+from app.jobs.inbox import Delivery
+from app.jobs.tables import Checkpoint, ProviderItem
 from app.models import service as models
 from app.models.states import DeploymentStatus
 from app.models.tables import Deployment
+from app.providers.base import Account
+from app.providers.openai import OpenAI
 from tests.support import Api, Tenant, chat_lines, new_tenant
 
 Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"  # the superuser's: no policy binds it
@@ -62,6 +70,7 @@ async def populated(
         found |= await _results(api, worker_database, tenant, found["job"], found["project"])
         async with database.transaction(tenant.actor.org_id) as session:
             await grader_runs.submit(session, tenant.actor, {}, {}, seconds=1.0)
+        found |= await _at_a_provider(database, worker_database, tenant, found["job"])
         yield Populated(tenant, api, found)
 
 
@@ -157,6 +166,25 @@ async def _results(
         "model_name": model.name,
         "deployment": deployment_id,
     }
+
+
+async def _at_a_provider(
+    database: Database, worker_database: Database, tenant: Tenant, job_id: str
+) -> dict[str, str]:
+    """A credential, a webhook that came by it, and what a driver noted."""
+    actor, vault = tenant.actor, Vault({"test": b"a master key"})
+    account = Account({"api_key": "sk-of-a-populated-tenant"}, {})
+    async with database.transaction(actor.org_id) as session:
+        row = await credentials.set_credential(
+            session, actor, vault, NewCredential("openai", account, "whsec_of_a_populated_tenant")
+        )
+        delivery = Delivery(row.id, "wh_1", "fine_tuning.job.succeeded", "ftjob-x", {})
+        await inbox.receive(session, actor.org_id, [delivery])
+    async with worker_database.transaction(actor.org_id) as session:
+        session.add(ProviderItem(org_id=actor.org_id, job_id=job_id, key="ftevent-1"))
+        row = await session.get_one(ProviderCredential, (actor.org_id, row.id))
+        await radar.take_in(session, row, [], OpenAI.offers, [])
+    return {"credential": row.id}
 
 
 async def tenant_tables(owner: Owner) -> list[str]:

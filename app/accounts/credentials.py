@@ -1,5 +1,6 @@
 """A project's access to providers: set, shown without its secrets, opened for use, removed."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,7 +17,7 @@ from app.accounts.tables import ProviderCredential
 from app.attempts import queue
 from app.core import clock, ids
 from app.core.actor import Actor, Role, Scope
-from app.core.vault import Sealed, Vault
+from app.core.vault import CannotOpen, Sealed, Vault
 from app.events import log
 from app.providers.base import Account
 
@@ -73,7 +74,10 @@ async def set_credential(
         await queue.open_attempt(session, actor.org_id, row.id, [queue.PROVIDER])
         webhook_secrets: list[dict[str, Any]] = []
     else:
-        webhook_secrets = _webhook_secrets(vault, row)
+        try:
+            webhook_secrets = _webhook_secrets(vault, row)
+        except CannotOpen:  # its master key is gone, and so is what it sealed
+            webhook_secrets = []
     if new.webhook_secret:
         until = (now + _OLD_WEBHOOK_SECRET_LIVES).isoformat()
         kept = [{**one, "until": one["until"] or until} for one in webhook_secrets]
@@ -199,7 +203,7 @@ def _place(row: ProviderCredential, kind: str) -> str:
 def _hint(secrets: Mapping[str, str]) -> str:
     """The end of the first secret, by which people tell keys apart; of a short one nothing."""
     first = next(iter(secrets.values()), "")
-    return f"…{first[-4:]}" if len(first) >= 20 and "\n" not in first else "…"
+    return f"…{first[-4:]}" if re.fullmatch(r"[\w.\-]{20,}", first) else "…"
 
 
 def _shown(row: ProviderCredential) -> dict[str, Any]:

@@ -16,7 +16,8 @@ query ($filter: JobFilter, $first: Int, $after: String) {
 JOB = """
 query ($id: ID!) {
   job(id: $id) {
-    id name description status requestedAction isStale queueReason provider baseModel method
+    id name description status requestedAction isStale queueReason provider providerJobId
+    providerStatus lastEvidence { source at } baseModel method
     suffix seed metadata hardware hyperparameters resolvedHyperparameters
     estimatedCost cost trainedTokens createdAt startedAt finishedAt
     error { code message param }
@@ -171,7 +172,69 @@ query ($ids: [ID!]!) {
   }
 }"""
 
-PROVIDERS = "{ providers { provider healthy } }"
+_CREDENTIAL = """
+id provider hint status trouble checkedAt settings webhookPath webhooksConfigured refusedWebhooks
+createdAt updatedAt"""
+
+PROVIDERS = f"""
+{{
+  providers {{
+    provider name configured healthy methods hyperparameters {{ method names }}
+    canPause canResume canDeploy needsDeployment hasCheckpoints messages metrics webhooks
+    longestSuffix credentialTrouble
+  }}
+  providerCredentials {{ {_CREDENTIAL} }}
+}}"""
+
+SET_PROVIDER_CREDENTIAL = f"""
+mutation ($input: SetProviderCredentialInput!) {{
+  setProviderCredential(input: $input) {{ credential {{ {_CREDENTIAL} }} {_USER_ERRORS} }}
+}}"""
+
+REMOVE_PROVIDER_CREDENTIAL = f"""
+mutation ($input: RemoveProviderCredentialInput!) {{
+  removeProviderCredential(input: $input) {{ removedId {_USER_ERRORS} }}
+}}"""
+
+_IMPORTED = "id name status provider providerJobId providerStatus baseModel createdAt"
+
+IMPORT_JOBS = f"""
+mutation ($input: ImportJobsInput!) {{
+  importJobs(input: $input) {{
+    imported {{ {_IMPORTED} }} known {{ {_IMPORTED} }} {_USER_ERRORS}
+  }}
+}}"""
+
+BASE_MODELS = """
+query ($first: Int, $after: String) {
+  baseModels(first: $first, after: $after) {
+    nodes { name provider description shutsDownOn missingSince }
+    pageInfo { hasNextPage endCursor }
+  }
+}"""
+
+# What `demo-providers` watches, and what it compares with that in the end.
+PROVIDER_JOB_CHANGES = """
+subscription ($filter: JobFilter, $after: String) {
+  jobChanges(filter: $filter, after: $after) {
+    cursor jobId statusThen
+    job { id status providerJobId providerStatus queueReason isStale cost }
+    progress { step totalSteps }
+  }
+}"""
+
+JOB_METRICS = """
+subscription ($jobId: ID!, $after: String) {
+  jobMetrics(jobId: $jobId, after: $after) { cursor points { step trainingLoss } }
+}"""
+
+PROVIDER_JOB = """
+query ($id: ID!) {
+  job(id: $id) {
+    id status provider providerJobId providerStatus cost error { message }
+    metrics(maxPoints: 5000) { step trainingLoss } model { id name } lastEvidence { source at }
+  }
+}"""
 
 API_KEYS = """
 { apiKeys { id name prefix scopes memberId projectId createdAt expiresAt revokedAt lastUsedAt } }"""

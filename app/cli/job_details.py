@@ -38,7 +38,9 @@ def _facts(job: dict[str, Any]) -> list[tuple[str, object]]:
             "Error",
             Text(show.clean(f"{error['message']} ({error['code']})"), "red") if error else "",
         ),
-        ("Queue", job["queueReason"]),
+        ("Provider", _elsewhere(job)),
+        ("Last seen", _evidence(job["lastEvidence"])),
+        ("Waits for", job["queueReason"]),
         ("Progress", _progress(job["progress"])),
         ("Description", job["description"]),
         ("Base model", f"{job['baseModel']}, {job['method']}, {job['provider'].lower()}"),
@@ -56,11 +58,27 @@ def _facts(job: dict[str, Any]) -> list[tuple[str, object]]:
         ("Files", ", ".join(f"{file['filename']} {file['id']}" for file in job["resultFiles"])),
         (
             "Model",
-            model
-            and f"{model['name']}\n{model['id']}, of step {model['step']}, "
-            + show.size(model["sizeBytes"]),
+            model and f"{model['name']}\n{', '.join([model['id'], *_made_of(model)])}",
         ),
     ]
+
+
+def _made_of(model: dict[str, Any]) -> list[str]:
+    """What a model's weights are; a provider does not always tell."""
+    step, size = model["step"], model["sizeBytes"]
+    return [f"of step {step}"] * (step is not None) + [show.size(size)] * (size is not None)
+
+
+def _elsewhere(job: dict[str, Any]) -> str | None:
+    """Its name there, and the provider's own word for how it is."""
+    if job["provider"] == "LOCAL":
+        return None
+    known = [job["provider"].lower(), job["providerJobId"] or "not there yet"]
+    return ", ".join([*known, *[f"“{job['providerStatus']}”"] * bool(job["providerStatus"])])
+
+
+def _evidence(seen: dict[str, Any] | None) -> str | None:
+    return f"{show.ago(seen['at'])}, by {seen['source']}" if seen else None
 
 
 def _status(job: dict[str, Any]) -> Text:
@@ -123,7 +141,8 @@ def _checkpoints(found: list[dict[str, Any]]) -> Table:
         show.add_row(
             made, one["id"], one["step"], show.loss(values["trainingLoss"]),
             show.loss(values["validationLoss"]), show.number(one["score"]),
-            show.size(one["sizeBytes"]), show.ago(one["createdAt"]),
+            # A provider does not say how large its weights are.
+            show.size(int(one["sizeBytes"]) or None), show.ago(one["createdAt"]),
         )  # fmt: skip
     return made
 

@@ -140,7 +140,8 @@ def show_submission(payload: dict[str, Any]) -> None:
 
 def _words(estimate: dict[str, Any]) -> str:
     low, high = (show.duration(estimate[f"seconds{end}"]) for end in ("Low", "High"))
-    money = f"{estimate['cost']:.2f} {estimate['currency']}"
+    cost = estimate["cost"]
+    money = "no price known" if cost is None else f"{cost:.2f} {estimate['currency']}"
     return (
         f"{show.number(estimate['tokens'])} tokens, {estimate['epochs']} epoch(s), "
         f"{show.number(estimate['steps'])} steps, {low} to {high}, {money}"

@@ -50,13 +50,16 @@ def list_jobs(
 
 
 def _table(jobs: list[dict[str, Any]]) -> Table:
-    made = show.table("ID", "~NAME", "STATUS", ">DONE", ">LOSS", ">CREATED")
+    elsewhere = any(job["provider"] != "LOCAL" for job in jobs)
+    where = ["PROVIDER"] if elsewhere else []
+    made = show.table("ID", "~NAME", *where, "STATUS", ">DONE", ">LOSS", ">CREATED")
     for job in jobs:
+        place = [job["provider"].lower()] if elsewhere else []
         values, progress = job["latestMetrics"] or {}, job["progress"]
         done = f"{progress['percent']:.0f} %" if progress else "-"
         loss = values.get("validationLoss") or values.get("trainingLoss")
         show.add_row(
-            made, job["id"], job["name"], show.status(job["status"]), done,
+            made, job["id"], job["name"], *place, show.status(job["status"]), done,
             "-" if loss is None else f"{loss:.3f}", show.ago(job["createdAt"]),
         )  # fmt: skip
     return made
@@ -116,6 +119,10 @@ def submit_job(
     metadata: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="A pair of your own; repeatable.")
     ] = None,
+    provider: Annotated[
+        str | None,
+        typer.Option(help="Where to tune it, such as openai; see `luthier providers list`."),
+    ] = None,
     hardware: Annotated[str | None, typer.Option(help="A worker label.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check and estimate; create nothing.")
@@ -138,6 +145,7 @@ def submit_job(
     optional = {
         "name": name,
         "suffix": suffix,
+        "provider": provider and provider.upper(),
         "hardware": hardware,
         "idempotencyKey": idempotency_key,
         "seed": None if seed is None else str(seed),

@@ -14,6 +14,7 @@ from app.cli.datasets import datasets_app
 from app.cli.jobs import jobs_app
 from app.cli.keys import keys_app
 from app.cli.models import models_app
+from app.cli.providers import providers_app
 from app.core.errors import StartRefused
 from app.core.logging import configure
 from app.core.settings import Settings
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(datasets_app, name="datasets")
 app.add_typer(models_app, name="models")
+app.add_typer(providers_app, name="providers")
 app.add_typer(keys_app, name="keys")
 
 
@@ -109,6 +111,41 @@ def demo() -> None:
         asyncio.run(processes.prepare(settings, url))
         status = asyncio.run(processes.beside(settings, show))
     sys.exit(status)
+
+
+@app.command("demo-providers")
+def demo_providers() -> None:
+    """Tune one job at every provider there is, simulated, while things go wrong on purpose."""
+    from app.cli import demo_providers_parts
+
+    sys.exit(demo_providers_parts.run())
+
+
+@app.command()
+def simulate(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]…", help="Providers, such as openai.")
+    ] = None,
+    port: Annotated[
+        int, typer.Option(min=0, max=65_000, help="The first one's; the others follow. 0: any.")
+    ] = 9001,
+    everything: Annotated[bool, typer.Option("--all", help="Every provider there is.")] = False,
+    steps: Annotated[int, typer.Option(min=1, max=100_000, help="Of each job.")] = 20,
+    seconds_per_step: Annotated[float, typer.Option(min=0.001, help="What one takes.")] = 0.5,
+    cheat: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="What goes wrong, such as throttle=20; may be repeated."
+        ),
+    ] = None,
+) -> None:
+    """Serve simulated providers on this machine. Ctrl-C stops it."""
+    from app.cli import simulate as simulated
+    from app.simulators.runs import Plan
+
+    wanted, told = simulated.chosen(names or [], everything), simulated.cheats(cheat or [])
+    plan = Plan(steps=steps, step_seconds=seconds_per_step)
+    asyncio.run(simulated.serve(wanted, port, plan, told))
 
 
 @app.command()

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 _API_GRACE = 8  # a service manager's usual patience is 10 s
 _START_FAILED = 3
 _START_WITHIN = 60.0
+_INTERRUPTED = 130
 
 
 @contextmanager
@@ -159,15 +160,24 @@ def work(settings: Settings, url: str) -> None:
 
 
 async def beside(settings: Settings, work: Callable[[str, str], Awaitable[int]]) -> int:
-    """Run API and worker for as long as `work(url, key of the owner)` takes; returns its status."""
+    """Run API and worker for as long as `work(url, key of the owner)` takes; returns its status,
+    or that of a Ctrl-C, which ends the work too."""
     url = f"http://{settings.host}:{settings.port}"
     keeper = keep(settings, worker=True)
     keeping = asyncio.create_task(keeper.run())
-    try:
+
+    async def once_ready() -> int:
         async with asyncio.timeout(_START_WITHIN):
             await _ready(url)
         return await work(url, (settings.data_dir / "owner-key").read_text().strip())
+
+    working = asyncio.create_task(once_ready())
+    try:
+        await asyncio.wait({working, keeping}, return_when=asyncio.FIRST_COMPLETED)
+        return await working if working.done() else _INTERRUPTED
     finally:
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
         keeper.stop()
         await keeping
 

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from app.core.errors import Unavailable
+
 _NONCE, _KEY, _TAG = 12, 32, 16
 _WRAPPED = _NONCE + _KEY + _TAG
 
 
-class CannotOpen(Exception):
+class CannotOpen(Unavailable):
     """No master key that is here opens it. The message names versions, never a secret."""
 
 

@@ -12,6 +12,7 @@ from app.catalog.offers import days_left, offer_of, offers
 from app.core.actor import Actor
 from app.jobs.errors import JobInputInvalid
 from app.jobs.estimates import Estimate, Size
+from app.jobs.methods import camel
 from app.models.tables import Model
 from app.providers.base import Offer
 from app.providers.errors import Unsupported
@@ -95,10 +96,11 @@ def check_fit(
     if asked.get("adapter") == "full" and "adapter" not in found.hyperparameters[method]:
         unknown.append("adapter")
     if unknown:
-        known = ", ".join(sorted(found.hyperparameters[method]))
+        known = ", ".join(map(camel, sorted(found.hyperparameters[method])))
         raise Unsupported(
-            f"{found.name} has no hyperparameter {unknown[0]}. For {method} it has: {known}.",
-            path=("method", method, "hyperparameters", unknown[0]),
+            f"{found.name} has no hyperparameter {camel(unknown[0])}. "
+            f"It has for {method}: {known}.",
+            path=("method", method, "hyperparameters", camel(unknown[0])),
         )
     if suffix is not None and len(suffix) > found.longest_suffix:
         raise JobInputInvalid(

@@ -4,14 +4,37 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy.dialects.postgresql import insert
-from sqlmodel import col, select
+from sqlalchemy import text
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.attempts import queue
 from app.core import clock
+from app.core.database import json_text
 from app.jobs.states import TERMINAL
-from app.jobs.tables import InboxRow, Job
+
+# One statement of a fixed form, whatever the size of the batch: others are compiled each time.
+_STORE = text(
+    """
+    WITH jobs_meant AS (
+        SELECT provider_job_id, min(id) AS id, bool_and(status = ANY(CAST(:over AS text[]))) AS over
+          FROM jobs WHERE org_id = :org AND provider_job_id = ANY(CAST(:jobs AS text[]))
+         GROUP BY provider_job_id),
+    added AS (
+        INSERT INTO webhook_inbox (org_id, credential_id, webhook_id, type, provider_job_id, body,
+                                   outcome, received_at)
+        SELECT :org, new.credential, new.webhook, new.type, new.job, new.body,
+               CASE WHEN new.job IS NULL THEN 'no_job' WHEN meant.id IS NULL THEN 'unknown_job'
+                    WHEN meant.over THEN 'over' ELSE 'looked_at' END, :now
+          FROM unnest(CAST(:credentials AS text[]), CAST(:webhooks AS text[]),
+                      CAST(:types AS text[]), CAST(:jobs AS text[]), CAST(:bodies AS jsonb[]))
+               AS new(credential, webhook, type, job, body)
+          LEFT JOIN jobs_meant AS meant ON meant.provider_job_id = new.job
+            ON CONFLICT DO NOTHING
+        RETURNING provider_job_id, outcome)
+    SELECT DISTINCT meant.id FROM added JOIN jobs_meant AS meant USING (provider_job_id)
+     WHERE added.outcome = 'looked_at'
+    """
+)
 
 
 @dataclass(frozen=True)
@@ -27,38 +50,19 @@ class Delivery:
 
 async def receive(session: AsyncSession, org_id: str, deliveries: Sequence[Delivery]) -> None:
     """Store those that are new, of one organization, and wake the drivers of their jobs."""
-    ids = [one.provider_job_id for one in deliveries if one.provider_job_id]
-    query = select(Job.provider_job_id, Job.id, Job.status).where(
-        Job.org_id == org_id, col(Job.provider_job_id).in_(ids)
+    rows = await (await session.connection()).execute(
+        _STORE,
+        {
+            "org": org_id,
+            "now": clock.now(),
+            "over": [status.value for status in TERMINAL],
+            "credentials": [one.credential_id for one in deliveries],
+            "webhooks": [one.webhook_id for one in deliveries],
+            "types": [one.type[:200] for one in deliveries],
+            "jobs": [one.provider_job_id for one in deliveries],
+            "bodies": [json_text(one.body) for one in deliveries],
+        },
     )
-    jobs = {row[0]: (row[1], row[2]) for row in await session.exec(query)} if ids else {}
-    now, rows, subjects = clock.now(), {}, {}
-    for one in deliveries:
-        job = jobs.get(one.provider_job_id)
-        outcome = "no_job" if one.provider_job_id is None else "unknown_job"
-        if job is not None:
-            outcome = "over" if job[1] in TERMINAL else "looked_at"
-        key = (one.credential_id, one.webhook_id)
-        rows[key] = {
-            "org_id": org_id,
-            "credential_id": one.credential_id,
-            "webhook_id": one.webhook_id,
-            "type": one.type[:200],
-            "provider_job_id": one.provider_job_id,
-            "body": one.body,
-            "outcome": outcome,
-            "received_at": now,
-        }
-        if outcome == "looked_at" and job is not None:
-            subjects[key] = job[0]
-    statement = (
-        insert(InboxRow)
-        .values(list(rows.values()))
-        .on_conflict_do_nothing()
-        .returning(col(InboxRow.credential_id), col(InboxRow.webhook_id))
-    )
-    new = (await (await session.connection()).execute(statement)).all()
-    fresh = {(row[0], row[1]) for row in new}
-    if due := {subject for key, subject in subjects.items() if key in fresh}:
+    if due := sorted(row.id for row in rows):
         # In one order everywhere, so that two batches never wait for each other.
-        await queue.nudge(session, org_id, sorted(due), "webhook")
+        await queue.nudge(session, org_id, due, "webhook")

@@ -4,7 +4,7 @@ import asyncio
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -57,6 +57,17 @@ class Pace:
     def close(self, seconds: float) -> None:
         """Nobody asks for this long: one 429 speaks for all."""
         self._closed_until = max(self._closed_until, time.monotonic() + seconds)
+
+
+class Bearer(httpx.Auth):
+    """A key as most take it, and headers that go with it."""
+
+    def __init__(self, key: str, headers: Mapping[str, str] | None = None) -> None:
+        self._headers = {"authorization": f"Bearer {key}", **(headers or {})}
+
+    def auth_flow(self, request: httpx.Request) -> Any:
+        request.headers.update(self._headers)
+        yield request
 
 
 class Http:

@@ -15,9 +15,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.simulators.openai import MODELS, Job, OpenAISimulator, StoredFile, chat_answer
+from app.simulators.answers import chat_answer, json_response
+from app.simulators.openai.files import StoredFile
+from app.simulators.openai.simulator import MODELS, Job, OpenAISimulator
 from app.simulators.runs import Phase, Plan, Run
-from app.simulators.simulator import json_response
 
 _SUFFIX = re.compile(r"[0-9A-Za-z_-]{1,40}")
 _CLASSIC_WORDS = {"validating_files": "created", "queued": "pending"}

@@ -2,7 +2,6 @@
 
 import math
 import random
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -58,7 +57,6 @@ class Run:
     phase: Phase = Phase.VALIDATING
     history: list[tuple[Phase, float]] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
-    stop_at: float | None = None
 
     def __post_init__(self) -> None:
         self.history.append((self.phase, self.created_at))
@@ -163,6 +161,3 @@ class Run:
             round(loss + 0.12 * share + abs(noise.gauss(0, 0.02)), 4) if validated else None,
             round(accuracy - 0.03, 4) if validated else None,
         )
-
-
-Clock = Callable[[], float]

@@ -8,8 +8,8 @@ import logging
 import random
 import socket
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -21,6 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.simulators.answers import json_response
 from app.simulators.runs import OVER, Plan, Run
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,8 @@ class Simulator:
     """Ends of the paths whose POST creates a job."""
     origins: tuple[str, ...] = ()
     """The URLs of further sockets that it serves, such as a store with signed URLs."""
+    ports: ClassVar[int] = 1
+    """How many it takes, from the one that it is served on."""
 
     def __init__(self, plan: Plan | None = None, seed: int = 0) -> None:
         self.plan, self.seed = plan or Plan(), seed
@@ -142,14 +145,29 @@ class Simulator:
         async with listening(self.app(), port) as url:
             yield url
 
+    def cheat(self, told: Mapping[str, Any]) -> None:
+        """Raises ValueError for a cheat that there is not."""
+        known = {one.name for one in dataclasses.fields(Cheats)}
+        for name, value in told.items():
+            if name not in known:
+                raise ValueError(f"There is no cheat {name!r}. Known are {sorted(known)}.")
+            setattr(self.cheats, name, value)
+
     async def _cheats(self, request: Request) -> Response:
         if request.method == "PUT":
-            known = {one.name for one in dataclasses.fields(Cheats)}
-            for name, value in orjson.loads(await request.body()).items():
-                if name not in known:
-                    return json_response({"error": f"Known are {sorted(known)}."}, 400)
-                setattr(self.cheats, name, value)
+            try:
+                self.cheat(orjson.loads(await request.body()))
+            except ValueError as wrong:
+                return json_response({"error": str(wrong)}, 400)
         return json_response(dataclasses.asdict(self.cheats))
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to whoever runs it: of several, the last would take them all."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 @asynccontextmanager
@@ -163,8 +181,7 @@ async def listening(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
     config = uvicorn.Config(
         app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=1
     )
-    server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started:  # noqa: ASYNC110 - uvicorn tells it in no other way
         await asyncio.sleep(0.01)
@@ -231,26 +248,3 @@ async def _break_off(send: Send) -> None:
     headers = [(b"content-length", b"1000"), (b"content-type", b"application/json")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-def json_response(value: Any, status: int = 200, **headers: str) -> Response:
-    return Response(orjson.dumps(value), status, headers, media_type="application/json")
-
-
-def count_tokens(lines: list[dict[str, Any]]) -> int:
-    """Roughly as a tokenizer would: a token for four characters."""
-    return sum(len(orjson.dumps(line)) // 4 for line in lines)
-
-
-def read_lines(content: bytes) -> tuple[list[dict[str, Any]], str | None]:
-    """The lines of a JSONL file, and what is wrong with it."""
-    found: list[dict[str, Any]] = []
-    for number, line in enumerate(content.decode("utf-8-sig", "replace").splitlines(), 1):
-        try:
-            value = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            return found, f"Line {number} is not valid JSON."
-        if not isinstance(value, dict):
-            return found, f"Line {number} is not an object."
-        found.append(value)
-    return found, None if found else "The file is empty."

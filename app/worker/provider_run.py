@@ -19,7 +19,7 @@ from app.core.errors import AppError
 from app.events.log import Fenced
 from app.files import service as files
 from app.files.store import sha256_of
-from app.jobs import remote
+from app.jobs import observation, remote
 from app.jobs.remote import Errand, Memory
 from app.jobs.states import TERMINAL, JobStatus, RequestedAction
 from app.jobs.tables import Job
@@ -196,7 +196,7 @@ class ProviderRun(ProviderStep):
             for r in results
         ]  # fmt: skip
         job = await self.write(
-            lambda session: remote.observe(
+            lambda session: observation.observe(
                 session, self.claim, memory, sighting, items, errand.source, stored
             )
         )
@@ -210,7 +210,7 @@ class ProviderRun(ProviderStep):
             return []
 
         async def read(session: AsyncSession) -> set[int]:
-            return await remote.known_steps(session, errand.job.id)
+            return await observation.known_steps(session, errand.job.id)
 
         known = await self.write(read)
         known |= {item.step or 0 for item in items if item.kind == "metrics"}

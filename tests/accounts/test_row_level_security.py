@@ -16,6 +16,7 @@ ROLES: list[ServiceRole] = ["luthier_app", "luthier_worker"]
 DOORS = {
     "authenticate_key": "luthier_app",
     "claim_attempt": "luthier_worker",
+    "find_webhook_endpoint": "luthier_app",
     "read_streams": "luthier_app",
 }
 SHARED = ["alembic_version", "installation", "job_transitions", "workers"]  # of no tenant

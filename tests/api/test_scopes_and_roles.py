@@ -76,6 +76,7 @@ QUERIES = {
     "baseModels": _reading(),
     "hardware": _reading(),
     "providers": _reading(),
+    "providerCredentials": _reading(),
     "datasets": _reading(),
     "dataset": _reading(id="$dataset"),
     "datasetVersion": _reading(id="$version"),
@@ -116,6 +117,12 @@ MUTATIONS = {
     "setMember": _given({ADMIN}, Role.ADMIN, id="$member", role="MEMBER"),
     "createApiKey": _given({ADMIN}, Role.ADMIN, name="new", scopes=[]),
     "revokeApiKey": _given({ADMIN}, Role.ADMIN, id="$key"),
+    "setProviderCredential": _given(
+        {ADMIN}, Role.ADMIN, credential={"openai": {"apiKey": "sk-none"}}, check=False
+    ),
+    # There is no credential for it: refused before anybody is asked.
+    "importJobs": _given({WRITE}, Role.ADMIN, provider="TOGETHER"),
+    "removeProviderCredential": _given({ADMIN}, Role.ADMIN, provider="OPENAI"),
     "deleteCheckpoint": _given({WRITE}, Role.OWNER, id="$checkpoint"),
     "deleteModel": _given({WRITE}, Role.OWNER, id="$model"),
     "deleteDataset": _given({WRITE}, Role.OWNER, id="$dataset"),
@@ -127,6 +134,7 @@ SUBSCRIPTIONS = {
     "jobMetrics": _reading(jobId="$job", after="0"),
     "jobChanges": _reading(after="0"),
     "deploymentChanges": _reading(after="0"),
+    "modelSunsets": _reading(after="0"),
 }
 
 REST = {

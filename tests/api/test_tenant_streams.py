@@ -21,7 +21,7 @@ STREAMS = {
     "Subscription.deploymentChanges.modelId": "model",
 }
 LISTS = ["jobs", "models", "deployments", "datasets", "files", "auditLog"]
-LEDGERS = ["jobChanges", "deploymentChanges"]
+LEDGERS = ["jobChanges", "deploymentChanges", "modelSunsets"]
 JOB_STREAMS = ["jobEvents", "jobMetrics"]
 CURSORS = {f"Query.{name}.after" for name in LISTS}
 CURSORS |= {f"Subscription.{name}.after" for name in LEDGERS + JOB_STREAMS}

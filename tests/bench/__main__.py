@@ -4,14 +4,14 @@ fanout, latency, idle and connect give all figures of live delivery, so they cho
 They print CPU beside a bare write's, and end with status 1 when a target is missed.
 `page` is the cost of queries, `training` that of a step through the worker, `ingest` that of
 metric points on their way into the log, `changes` that of changes of state, `attacks` that of
-requests made to hurt.
+requests made to hurt, `webhooks` how soon a storm of them is answered.
 """
 
 import argparse
 import asyncio
 import sys
 
-from tests.bench import attacks, changes, ingest, page, training
+from tests.bench import attacks, changes, ingest, page, training, webhooks
 from tests.bench.live import SCENARIOS, Figures, measure, over, shown
 from tests.bench.world import world
 
@@ -27,6 +27,7 @@ _ALONE = {
     "ingest": ingest.main,
     "changes": changes.main,
     "attacks": attacks.main,
+    "webhooks": webhooks.main,
 }
 
 

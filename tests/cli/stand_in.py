@@ -68,9 +68,13 @@ class StandIn:
             return JSONResponse({"errors": [refusal]}, 401)
         asked = await request.json()
         self.asked.append(asked)
-        for name, answer in self.answers.items():
-            if f"{name}(" in asked["query"] or f"{name} {{" in asked["query"]:
-                return JSONResponse({"data": {name: answer}})
+        found = {
+            name: answer
+            for name, answer in self.answers.items()
+            if f"{name}(" in asked["query"] or f"{name} {{" in asked["query"]
+        }
+        if found:
+            return JSONResponse({"data": found})
         return JSONResponse({"errors": [{"message": "Not in the script."}]})
 
     async def _live(self, socket: WebSocket) -> None:

@@ -32,16 +32,24 @@ async def served(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Place, S
         yield PLACES[request.param], simulator, adapter
 
 
-def data(folder: Path, content: str, method: str = "supervised", role: str = "training") -> Data:
+def data(
+    folder: Path,
+    content: str,
+    method: str = "supervised",
+    role: str = "training",
+    base_model: str = "",
+) -> Data:
     path = folder / f"{role}-{method}.jsonl"
     path.write_text(content)
     digest = hashlib.sha256(content.encode()).hexdigest()
-    return Data(path, method, digest, content.count("\n"), role)  # type: ignore[arg-type]
+    return Data(path, method, digest, content.count("\n"), role, base_model)  # type: ignore[arg-type]
 
 
 async def order(where: Place, adapter: Adapter, folder: Path, marker: str, **more: object) -> Order:
-    training = await adapter.upload(data(folder, chat_lines(20)))
-    validation = await adapter.upload(data(folder, chat_lines(10, "item"), role="validation"))
+    training = await adapter.upload(data(folder, chat_lines(20), base_model=where.base_model))
+    validation = await adapter.upload(
+        data(folder, chat_lines(10, "item"), role="validation", base_model=where.base_model)
+    )
     fields = {"suffix": "trial", "seed": 5, "hyperparameters": where.hyperparameters} | more
     return Order(
         marker=marker,

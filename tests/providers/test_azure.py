@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.core import ids
-from app.providers import azure as module
 from app.providers.azure import Azure
+from app.providers.azure import adapter as module
 from app.providers.base import OVER, Account, Order, Placing, Status
 from app.providers.errors import (
     ProviderBusy,

@@ -11,8 +11,9 @@ import pytest
 from app.providers.base import OVER, Data, Order, Placing, Sighting, Status
 from app.providers.errors import ProviderMissing, ProviderRefused, ProviderUnreachable
 from app.providers.fireworks import Fireworks
-from app.providers.fireworks_files import convert, job_id, marker_of, model_id, points_of
-from app.providers.fireworks_jobs import STATUSES, moment, sighting
+from app.providers.fireworks.files import convert, job_id, marker_of, model_id, points_of
+from app.providers.fireworks.jobs import STATUSES, sighting
+from app.providers.values import moment
 from app.simulators.fireworks import FireworksSimulator
 from app.simulators.runs import Plan
 from tests.providers.places import QUICK, place
@@ -223,7 +224,7 @@ async def test_both_kinds_are_listed_newest_first(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, adapter = pair
-    monkeypatch.setattr("app.providers.fireworks._PAGE", 2)
+    monkeypatch.setattr("app.providers.fireworks.adapter._PAGE", 2)
     asked = await order(adapter, tmp_path, "")
     pairs = await adapter.upload(data(tmp_path, pair_lines(20), "dpo"))
     markers = [f"ftjob-AAAA000{number}" for number in range(7)]

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
-from app.providers.gemini import CannotConvert, training_line
-from app.providers.gemini_chat import answer, question, streamed
+from app.providers.cases import CannotConvert
+from app.providers.completions import streamed
+from app.providers.vertex.chat import answer, question
+from app.providers.vertex.gemini import training_line
 
 
 def user(text: str) -> dict[str, Any]:

@@ -183,3 +183,31 @@ async def test_a_new_master_key_seals_what_the_old_one_did(
     )
     assert row is not None
     assert row[0] == "v2"
+
+
+@pytest.mark.parametrize(
+    ("query", "variables"),
+    [
+        (SET, {"i": {"credential": {"openai": {"apiKey": "canary-1234567890", "colour": 1}}}}),
+        (SET, {"i": {"credential": {"nobody": {"apiKey": "canary-1234567890"}}}}),
+        (SET, {"i": {"credential": {"openai": {"apiKey": ["canary-1234567890"]}}}}),
+        (SET, {"i": {"credential": {"openai": {"apiKey": {"canary-1234567890": 1}}}}}),
+        (SET, {"i": "canary-1234567890"}),
+        (
+            "mutation { setProviderCredential(input: {credential: {openai: {apiKey:"
+            ' "canary-1234567890", colour: 1}}}) { userErrors { message } } }',
+            {},
+        ),
+        (
+            "mutation { setProviderCredential(input: {credential: {openai: {apiKey:"
+            " canary1234567890}}}) { userErrors { message } } }",
+            {},
+        ),
+    ],
+)
+async def test_input_that_does_not_fit_is_not_quoted(
+    stage: Stage, query: str, variables: dict[str, Any]
+) -> None:
+    answer = await stage.api.http.post("/graphql", json={"query": query, "variables": variables})
+    assert answer.json()["errors"]
+    assert "canary" not in answer.text

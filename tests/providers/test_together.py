@@ -14,16 +14,13 @@ from app.providers.base import OVER, Account, Data, Order, Placing, Status
 from app.providers.errors import ProviderBusy, ProviderMissing, ProviderRefused, UrlNotAllowed
 from app.providers.openai import points_of
 from app.providers.together import Together
-from app.providers.together_wire import (
+from app.providers.together.cases import lines_of
+from app.providers.together.jobs import checkpoints, event, sighting
+from app.providers.together.metrics import csv_of, points
+from app.providers.together.suffixes import (
     LONGEST_OWN_SUFFIX,
     LONGEST_SUFFIX,
-    checkpoints,
-    csv_of,
-    event,
-    lines_of,
     marked_suffix,
-    points,
-    sighting,
     unmarked,
 )
 from app.providers.urls import Allowed
@@ -55,6 +52,13 @@ def data(folder: Path, content: str, method: str = "supervised") -> Data:
 @pytest.mark.parametrize(
     "marker",
     ["ftjob-AAAA1111", "ftjob-0JKq7ZxY1bDmNpQrStUvW.99", "other_one-2.3", "lt-x", ids.new(ids.JOB)],
+    ids=[
+        "ours",
+        "another-start",
+        "underscore",
+        "short",
+        "new",
+    ],  # the same in each process of xdist
 )
 @pytest.mark.parametrize("suffix", [None, "trial", "salt-lt-1", "a-much-too-long-suffix-of-mine"])
 def test_a_marker_comes_back_from_its_suffix(marker: str, suffix: str | None) -> None:

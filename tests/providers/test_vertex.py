@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from app.providers.base import OVER, Account, Order, Sighting, Status
+from app.providers.cases import CannotConvert
 from app.providers.errors import (
     ProviderDenied,
     ProviderMissing,
@@ -18,15 +19,13 @@ from app.providers.errors import (
     ProviderUnreachable,
     UrlNotAllowed,
 )
-from app.providers.gemini import CannotConvert
 from app.providers.urls import Allowed
 from app.providers.vertex import Vertex
-from app.providers.vertex_files import points
-from app.providers.vertex_jobs import label_of, marker_of, sighting_of
-from app.providers.vertex_rewards import reward_config
-from app.simulators.google import service_account
+from app.providers.vertex.files import points
+from app.providers.vertex.jobs import label_of, marker_of, sighting_of
+from app.providers.vertex.rewards import reward_config
 from app.simulators.runs import Plan
-from app.simulators.vertex import VertexSimulator
+from app.simulators.vertex import VertexSimulator, service_account
 from tests.providers.places import PLACES, place
 from tests.providers.test_adapters import data, order, until
 from tests.support import chat_lines, item_lines
@@ -134,7 +133,7 @@ async def test_a_case_without_a_form_names_its_line(
     for role, param in (("training", "training_file"), ("validation", "validation_file")):
         with pytest.raises(ProviderRefused) as refused:
             await adapter.upload(data(tmp_path, content, role=role))
-        assert "Line 3 " in str(refused.value)
+        assert "Line 3: " in str(refused.value)
         assert "weight" in str(refused.value)
         assert refused.value.param == param
 

@@ -185,8 +185,12 @@ async def some_jobs(stage: Stage) -> list[dict[str, Any]]:
     )
     good = await stage.submit(seed=3)
     failing = await stage.submit(seed=3, trainingData=bad)
+    for job in (good, failing):
+        await stage.until(job, lambda now: now["providerJobId"] is not None)
+    usual, stage.simulator.plan = stage.simulator.plan, Plan(steps=12, step_seconds=60)
     leaving = await stage.submit(seed=3)
     await stage.until(leaving, lambda now: now["providerJobId"] is not None)
+    stage.simulator.plan = usual
     run = (await stage.job(leaving))["providerJobId"]
     stage.simulator.runs[run].cancel(stage.simulator.now())  # by somebody at the provider
     for job in (good, failing, leaving):
@@ -243,3 +247,46 @@ async def test_whatever_happens_to_webhooks_the_ledger_is_the_same(
     cheats.drop_webhooks, cheats.repeat_webhooks = drop, repeat
     cheats.forge_webhooks, cheats.late_webhooks = forge, late
     assert await some_jobs(stage) == right
+
+
+async def test_a_clock_that_is_off_costs_only_the_webhooks(
+    settings: Settings, database: Database, database_url: str
+) -> None:
+    plan = Plan(validating=0.05, queued=0.05, steps=12, step_seconds=0.03)
+    async with staged("openai", settings, database, database_url, plan) as stage:
+        await register(stage)
+        stage.simulator.cheats.skew = 400.0
+        job = await stage.submit()
+        async with stage.driver():
+            found = await stage.until(job, "SUCCEEDED")
+            for _ in range(100):
+                told = await stage.api.execute("{ providerCredentials { refusedWebhooks } }")
+                if told["providerCredentials"][0]["refusedWebhooks"] != "0":
+                    break
+                await asyncio.sleep(0.05)
+    assert found["lastEvidence"]["source"] == "poll"
+    assert told["providerCredentials"][0]["refusedWebhooks"] != "0"
+
+
+async def test_event_bridge_brings_news_of_bedrock(
+    settings: Settings,
+    database: Database,
+    database_url: str,
+    owner: "asyncpg.Connection[Any]",
+) -> None:
+    key = "what the API destination sends"
+    async with staged("bedrock", settings, database, database_url) as stage:
+        path = (await stage.connect(webhookSecret=key))["webhookPath"]
+        stage.simulator.targets.append((stage.api.url + path, key))  # type: ignore[attr-defined]
+        job = await stage.submit()
+        async with stage.driver():
+            await stage.until(job, "SUCCEEDED")
+            for _ in range(100):
+                if "looked_at" in {outcome for _, outcome in await inbox(owner, stage)}:
+                    break
+                await asyncio.sleep(0.05)
+        assert {outcome for _, outcome in await inbox(owner, stage)} <= {"looked_at", "over"}
+        assert await inbox(owner, stage)
+        for headers in ({}, {"x-api-key": "another"}):
+            refused = await stage.api.http.post(path, content=b'{"id": "1"}', headers=headers)
+            assert refused.status_code == 401

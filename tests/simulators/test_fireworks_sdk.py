@@ -18,7 +18,7 @@ from fireworks import (
 )
 from fireworks.training.sdk import FireworksClient
 
-from app.providers.fireworks_files import points_of
+from app.providers.fireworks.files import points_of
 from app.simulators.fireworks import FireworksSimulator
 from app.simulators.runs import Plan
 from tests.support import chat_lines, pair_lines

@@ -11,9 +11,8 @@ from google.genai import Client, errors, types
 from google.oauth2 import credentials as oauth
 from google.oauth2 import service_account as accounts
 
-from app.simulators.google import service_account
 from app.simulators.runs import Plan
-from app.simulators.vertex import VertexSimulator
+from app.simulators.vertex import VertexSimulator, service_account
 
 # The SDK warns of itself, and aiohttp of the SDK.
 pytestmark = [

@@ -30,12 +30,12 @@ class ImportJobsInput:
 
 @strawberry.type(description="What came of importJobs.")
 class ImportJobsPayload:
-    imported: list[Job] = strawberry.field(
+    imported: list[Job] | None = strawberry.field(
         description="Those that are new; their status, events and results follow in their streams.",
-        default_factory=list,
+        default=None,
     )
-    known: list[Job] = strawberry.field(
-        description="Those that were in the ledger already.", default_factory=list
+    known: list[Job] | None = strawberry.field(
+        description="Those that were in the ledger already.", default=None
     )
     user_errors: list[UserError] = strawberry.field(description="Why not.", default_factory=list)
 

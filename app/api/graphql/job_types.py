@@ -1,6 +1,6 @@
 """The words and the smaller types of jobs: statuses, events, progress, attempts, checkpoints."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
@@ -205,6 +205,21 @@ class JobEventConnection:
     edges: list[Edge[JobEvent]] = strawberry.field(description="The events with their cursors.")
     nodes: list[JobEvent] = strawberry.field(description="The events alone.")
     page_info: PageInfo = strawberry.field(description="Where this page lies.")
+
+    @staticmethod
+    def of(found: Sequence[LoggedEvent], size: int, position: int) -> "JobEventConnection":
+        """The events after a position; one more than the page holds, when there are more."""
+        nodes = [JobEvent.of(event) for event in found[:size]]
+        return JobEventConnection(
+            edges=[Edge(cursor=node.cursor, node=node) for node in nodes],
+            nodes=nodes,
+            page_info=PageInfo(
+                has_next_page=len(found) > size,
+                has_previous_page=position > 0,
+                start_cursor=nodes[0].cursor if nodes else None,
+                end_cursor=nodes[-1].cursor if nodes else None,
+            ),
+        )
 
 
 def _snake(name: str) -> str:

@@ -28,7 +28,6 @@ from app.api.graphql.job_types import (
     Evidence,
     Integration,
     JobError,
-    JobEvent,
     JobEventConnection,
     JobEventType,
     JobProgress,
@@ -43,7 +42,7 @@ from app.api.graphql.job_types import (
 from app.api.graphql.metrics import MetricPoint
 from app.api.graphql.models import Deployment, Model
 from app.api.graphql.node import Node
-from app.api.graphql.pagination import After, Connection, Edge, First, PageInfo, arg, connect
+from app.api.graphql.pagination import After, Connection, First, arg, connect
 from app.api.graphql.scalars import JSON, BigInt
 from app.core import clock
 from app.core.errors import Invalid
@@ -176,17 +175,7 @@ class Job(Node):
                 types=[str(kind.value) for kind in types] if types is not None else None,
                 level=str(level.value) if level else None,
             )
-        nodes = [JobEvent.of(event) for event in found[:size]]
-        return JobEventConnection(
-            edges=[Edge(cursor=node.cursor, node=node) for node in nodes],
-            nodes=nodes,
-            page_info=PageInfo(
-                has_next_page=len(found) > size,
-                has_previous_page=position > 0,
-                start_cursor=nodes[0].cursor if nodes else None,
-                end_cursor=nodes[-1].cursor if nodes else None,
-            ),
-        )
+        return JobEventConnection.of(found, size, position)
 
     @strawberry.field(description="Weights saved on the way, the furthest first.")
     async def checkpoints(

@@ -41,6 +41,13 @@ from app.jobs import queries as jobs
 from app.models import service as models
 
 _MOST_NODES = 100
+# What of graphql-core's words names a place, and nothing that was given.
+_PLACE = re.compile(
+    r"Variable '\$\w+' has invalid value(?: at [.\w\[\]]+)?"
+    r"|Field '[\w.]+' is not defined by type '\w+'"
+    r"|Field '[\w.]+' of required type '[\w!\[\]]+' was not provided"
+    r"|Cannot query field '\w+' on type '\w+'"
+)
 _SUGGESTION = re.compile(r" Did you mean .*?\?")  # graphql-core's words
 
 
@@ -119,10 +126,29 @@ class LuthierSchema(Schema):
         """Rewrite errors in place into what the client may see; `present` logs our own faults."""
         context = execution_context.context if execution_context else None
         request_id = getattr(context, "request_id", "")
+        if execution_context and "setProviderCredential" in (execution_context.query or ""):
+            errors[:] = [_unquoted(error) for error in errors]
         if not self.suggestions:
             for error in errors:
                 error.message = _SUGGESTION.sub("", error.message)
         errors[:] = [present(error, request_id) for error in errors]
+
+
+def _unquoted(error: GraphQLError) -> GraphQLError:
+    """Of input that may hold secrets: which place is wrong and, in words of the schema alone, why.
+    graphql-core quotes what was given."""
+    if error.original_error is not None and not isinstance(error.original_error, GraphQLError):
+        return error
+    known = _PLACE.match(error.message)
+    where = known.group(0) if known else "The input does not fit the schema"
+    return GraphQLError(
+        f"{where}. What was given is not repeated here, since it may hold secrets.",
+        nodes=error.nodes,
+        source=error.source,
+        positions=error.positions,
+        path=error.path,
+        extensions=error.extensions,
+    )
 
 
 def build(

@@ -42,7 +42,7 @@ class WebhookDoor:
         self._services = services
         self._batches = Batches(services.database)
         self._known: dict[str, tuple[float, WebhookEndpoint | None]] = {}
-        self._refused: dict[tuple[str, str], int] = {}
+        self._refused: dict[tuple[str, str], tuple[int, str]] = {}
         self._counting: asyncio.Task[None] | None = None
 
     def routes(self) -> list[Route]:
@@ -67,8 +67,7 @@ class WebhookDoor:
             return _answer(413)
         except ClientDisconnect:
             return _answer(499)
-        except SignatureRefused as refused:
-            log.warning("a webhook for %s was refused: %s", id, refused)
+        except SignatureRefused:
             return _answer(401)
         except CannotOpen as sealed:
             log.error("the webhook secret of %s cannot be opened: %s", id, sealed)
@@ -109,21 +108,26 @@ class WebhookDoor:
                 clock.now().timestamp(),
             )
             return _from_standard(endpoint.credential_id, id, _json(body))
-        except SignatureRefused:
-            self._count(endpoint)
+        except SignatureRefused as refused:
+            self._count(endpoint, str(refused))
             raise
 
-    def _count(self, endpoint: WebhookEndpoint) -> None:
+    def _count(self, endpoint: WebhookEndpoint, why: str) -> None:
         """In memory, and written every second: a forger must not make us write as often."""
         key = (endpoint.org_id, endpoint.credential_id)
-        self._refused[key] = self._refused.get(key, 0) + 1
+        self._refused[key] = (self._refused.get(key, (0, ""))[0] + 1, why)
         if self._counting is None or self._counting.done():
             self._counting = asyncio.create_task(self._write_counts(), name="refused-webhooks")
 
     async def _write_counts(self) -> None:
-        await asyncio.sleep(1)
-        counts, self._refused = self._refused, {}
-        for (org_id, id), number in counts.items():
+        while self._refused:
+            await asyncio.sleep(1)
+            counts, self._refused = self._refused, {}
+            await self._write_these(counts)
+
+    async def _write_these(self, counts: dict[tuple[str, str], tuple[int, str]]) -> None:
+        for (org_id, id), (number, why) in counts.items():
+            log.warning("%d webhooks for %s were refused, the last because %s", number, id, why)
             try:
                 async with self._services.database.transaction(org_id) as session:
                     await credentials.count_refused(session, org_id, id, number)

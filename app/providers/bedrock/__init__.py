@@ -1,0 +1,5 @@
+"""Amazon Bedrock."""
+
+from app.providers.bedrock.adapter import Bedrock
+
+__all__ = ["Bedrock"]

@@ -1,0 +1,5 @@
+"""Fireworks AI."""
+
+from app.providers.fireworks.adapter import Fireworks
+
+__all__ = ["Fireworks"]

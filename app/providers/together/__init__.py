@@ -1,0 +1,5 @@
+"""Together AI."""
+
+from app.providers.together.adapter import Together
+
+__all__ = ["Together"]

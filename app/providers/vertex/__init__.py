@@ -1,0 +1,5 @@
+"""Google Vertex AI."""
+
+from app.providers.vertex.adapter import Vertex
+
+__all__ = ["Vertex"]
