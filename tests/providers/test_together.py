@@ -11,7 +11,12 @@ import pytest
 
 from app.core import ids
 from app.providers.base import OVER, Account, Data, Order, Placing, Status
-from app.providers.errors import ProviderBusy, ProviderMissing, ProviderRefused, UrlNotAllowed
+from app.providers.errors import (
+    ProviderBusy,
+    ProviderMissing,
+    ProviderRefused,
+    ProviderUnreachable,
+)
 from app.providers.openai import points_of
 from app.providers.together import Together
 from app.providers.together.cases import lines_of
@@ -194,7 +199,7 @@ async def test_a_store_in_our_own_network_is_not_gone_to(world: World, tmp_path:
     simulator, adapter = world
     url = adapter.url("base_url")
     strict = Together(adapter.account, adapter.http._client, Allowed([url]))
-    with pytest.raises(UrlNotAllowed):
+    with pytest.raises(ProviderUnreachable, match="not public"):
         await strict.upload(data(tmp_path, chat_lines(12)))
     assert simulator.store_requests == []
 
