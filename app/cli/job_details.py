@@ -93,8 +93,10 @@ def _status(job: dict[str, Any]) -> Text:
 def _progress(progress: dict[str, Any] | None) -> str | None:
     if progress is None:
         return None
+    total = f" of {progress['totalSteps']}" if progress["totalSteps"] is not None else ""
+    percent = f" ({progress['percent']:.0f} %)" if progress["percent"] is not None else ""
     said = (
-        f"step {progress['step']} of {progress['totalSteps']} ({progress['percent']:.0f} %), "
+        f"step {progress['step']}{total}{percent}, "
         f"epoch {progress['epoch']:.2f} of {progress['totalEpochs']}, "
         f"{show.number(progress['trainedTokens'])} tokens"
     )

@@ -56,7 +56,8 @@ def _table(jobs: list[dict[str, Any]]) -> Table:
     for job in jobs:
         place = [job["provider"].lower()] if elsewhere else []
         values, progress = job["latestMetrics"] or {}, job["progress"]
-        done = f"{progress['percent']:.0f} %" if progress else "-"
+        known = progress is not None and progress["percent"] is not None
+        done = f"{progress['percent']:.0f} %" if known else "-"
         loss = values.get("validationLoss") or values.get("trainingLoss")
         show.add_row(
             made, job["id"], job["name"], *place, show.status(job["status"]), done,

@@ -24,7 +24,7 @@ from app.jobs.states import TERMINAL, JobStatus, RequestedAction
 from app.jobs.tables import Checkpoint, Job
 from app.jobs.transition import move
 from app.models.tables import Model
-from app.providers.base import Item, Sighting
+from app.providers.base import Item, Sighting, Status
 
 _STEPS = text("SELECT DISTINCT step FROM events WHERE stream_id = :stream AND type = 'metrics'")
 _NEW = text(
@@ -166,7 +166,9 @@ def _latest(
         return None
     newest = max(points, key=lambda item: item.step or 0)
     step = newest.step or 0
-    total = newest.total_steps or sighting.total_steps or step
+    total = newest.total_steps or sighting.total_steps
+    if sighting.status is Status.SUCCEEDED:
+        total = step
     epochs = int((sighting.resolved or {}).get("n_epochs") or 1)
     finish = sighting.estimated_finish
     return {
@@ -178,14 +180,29 @@ def _latest(
         "nonFinite": [],
         "progress": {
             "step": step,
-            "total_steps": max(total, step),
-            "epoch": newest.epoch or sighting.epoch or round(epochs * step / max(total, 1), 4),
+            "total_steps": None if total is None else max(total, step),
+            "percent": sighting.percent,
+            "epoch": newest.epoch or sighting.epoch or _epoch(epochs, step, total),
             "total_epochs": epochs,
             "trained_tokens": sighting.trained_tokens or 0,
             "tokens_per_second": None,
             "remaining_seconds": (finish - now).total_seconds() if finish else None,
         },
     }
+
+
+def _epoch(epochs: int, step: int, total: int | None) -> float:
+    """By the steps, where it is known how many there are."""
+    return round(epochs * step / max(total, 1), 4) if total else 0.0
+
+
+async def _completed(session: AsyncSession, job: Job) -> dict[str, Any] | None:
+    """What the job last showed, now that its last step is known to have been the last."""
+    latest = (await log.heads(session, [job.id]))[job.id].latest
+    if latest is None or latest["progress"]["total_steps"] is not None:
+        return None
+    progress = {**latest["progress"], "total_steps": latest["progress"]["step"]}
+    return {**latest, "progress": progress}
 
 
 def _cost(job: Job, sighting: Sighting) -> float | None:
@@ -207,6 +224,7 @@ async def _succeed(
     sighting: Sighting,
     results: Sequence[tuple[Stored, str]],
 ) -> None:
+    latest = await _completed(session, job)
     kept = [
         (await files.add_result(session, job.org_id, job.project_id, stored, name)).id
         for stored, name in results
@@ -242,5 +260,5 @@ async def _succeed(
     session.add(job)
     await session.flush()
     if events:
-        await log.append(session, job.id, events, epoch=claim.epoch)
+        await log.append(session, job.id, events, epoch=claim.epoch, latest=latest)
     await progress.end(session, claim, JobStatus.SUCCEEDED, outcome="succeeded")

@@ -109,6 +109,7 @@ def start_over(job: Job) -> None:
     )
     job.remote = asdict(kept)
     job.provider_job_id = job.provider_status = None
+    job.evidence_source = job.evidence_at = None
 
 
 def require(job: Job, verb: str) -> None:
@@ -125,7 +126,7 @@ def why_waiting(job: Job) -> str | None:
     if job.status in TERMINAL:
         return None
     memory, name = Memory.of(job), capabilities(job.provider).name
-    heard = job.evidence_at or job.created_at
+    heard = job.evidence_at or job.updated_at
     if evidence.is_stale(JobStatus(job.status), heard):
         why = f" {memory.trouble}" if memory.trouble else ""
         return f"No word from {name} for {evidence.ago(heard)}.{why}"

@@ -34,8 +34,8 @@ export interface MetricBatch {
 
 export interface JobProgress {
   step: number;
-  totalSteps: number;
-  percent: number;
+  totalSteps: number | null;
+  percent: number | null;
   estimatedFinishAt: string | null;
 }
 

@@ -81,10 +81,14 @@ class LogLevel(Enum):
 @strawberry.type(description="How far a job is.")
 class JobProgress:
     step: int = strawberry.field(description="Steps done.")
-    total_steps: int = strawberry.field(description="Steps in all.")
+    total_steps: int | None = strawberry.field(
+        description="Steps in all; null while a provider does not tell."
+    )
     epoch: float = strawberry.field(description="Passes over the data done, in parts.")
     total_epochs: int = strawberry.field(description="Passes in all.")
-    percent: float = strawberry.field(description="0 to 100; 100 only when every step is done.")
+    percent: float | None = strawberry.field(
+        description="0 to 100; 100 only when every step is done; null when nobody can tell."
+    )
     trained_tokens: BigInt = strawberry.field(description="Tokens seen so far.")
     tokens_per_second: float | None = strawberry.field(description="Speed of this session.")
     estimated_finish_at: datetime | None = strawberry.field(
@@ -238,6 +242,12 @@ def latest_point(job_id: str, latest: Mapping[str, Any]) -> Point:
     )
 
 
+def _percent(step: int, total: int | None, told: float | None) -> float | None:
+    if total is None:
+        return None if told is None else min(99.9, round(told, 1))
+    return 100.0 if step >= total else min(99.9, round(100 * step / total, 1))
+
+
 def progress_of(latest: Mapping[str, Any], *, running: bool) -> JobProgress:
     found = latest["progress"]
     step, total = found["step"], found["total_steps"]
@@ -250,7 +260,7 @@ def progress_of(latest: Mapping[str, Any], *, running: bool) -> JobProgress:
         total_steps=total,
         epoch=found["epoch"],
         total_epochs=found["total_epochs"],
-        percent=100.0 if step >= total else min(99.9, round(100 * step / total, 1)),
+        percent=_percent(step, total, found.get("percent")),
         trained_tokens=BigInt(found["trained_tokens"]),
         tokens_per_second=found.get("tokens_per_second"),
         estimated_finish_at=finish,

@@ -300,7 +300,7 @@ class Job(Node):
     @strawberry.field(description="Whether a running job has been silent for too long.")
     async def is_stale(self, info: Info) -> bool:
         if remote.is_remote(self.row):
-            newest = self.row.evidence_at or self.row.created_at
+            newest = self.row.evidence_at or self.row.updated_at
             return evidence.is_stale(Status(self.row.status), newest)
         if self.status is not JobStatus.RUNNING:
             return False
@@ -332,11 +332,11 @@ _COLUMNS: dict[str, tuple[str, Callable[[Any], Any] | None]] = {
 # What the other fields look at: columns of `row`, and attributes.
 _LOOKED_AT = {
     "progress": ("status",),
-    "isStale": ("status", "provider", "evidence_at", "created_at"),
+    "isStale": ("status", "provider", "evidence_at", "updated_at"),
     "lastEvidence": ("provider", "evidence_at", "evidence_source"),
     "queueReason": (
         "status", "hardware", "provider", "provider_job_id", "provider_status", "remote",
-        "evidence_at", "created_at",
+        "evidence_at", "created_at", "updated_at",
     ),
     "trainedTokens": ("trained_tokens",),
     "trainingData": ("training_version_id",),

@@ -240,7 +240,7 @@ export class JobPage {
     const { progress, startedAt, finishedAt, status } = this.job;
     const figures = [];
     if (progress) {
-      const known = !isEndless(this.job);
+      const known = progress.totalSteps !== null;
       figures.push(['Step', format.count(progress.step) + (known ? ` of ${format.count(progress.totalSteps)}` : '')]);
       if (known) figures.push(['Epoch', `${progress.epoch.toFixed(1)} of ${progress.totalEpochs}`]);
       if (status === 'RUNNING' && progress.tokensPerSecond) {

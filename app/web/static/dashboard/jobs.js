@@ -152,10 +152,8 @@ function row(job) {
   return node;
 }
 
-// Some providers do not tell how many steps there will be: then the newest one is the last known,
-// which is no measure of how far the job is.
-export const isEndless = (job) => isElsewhere(job) && !isOver(job)
-  && Boolean(job.progress) && job.progress.step >= job.progress.totalSteps;
+// Some providers tell neither how many steps there will be nor what share is done.
+export const isEndless = (job) => Boolean(job.progress) && job.progress.percent === null && !isOver(job);
 
 // The bar and its words, the same in the list and on the job's page.
 export function drawProgress(bar, done, job) {
