@@ -143,6 +143,7 @@ async def test_viewers_of_each_process_see_what_is_done_through_any(
     await _seen_by_all(serve, tenant, database_url)
 
 
+@pytest.mark.soak
 async def test_the_same_through_redis(
     start: Serve, redis_server: RedisServer, tenant: Tenant, database_url: str
 ) -> None:

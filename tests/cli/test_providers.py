@@ -247,6 +247,7 @@ def test_what_cannot_be_simulated_is_wrong_usage(words: list[str]) -> None:
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.soak
 def test_what_simulate_prints_connects(tmp_path: Path) -> None:
     names = ["vertex", "together"]
     with Running(
@@ -271,6 +272,7 @@ def test_what_simulate_prints_connects(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.soak
 def test_the_demonstration_ends_by_itself_with_everything_as_it_should_be() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "app.cli.main", "demo-providers"],

@@ -1,10 +1,12 @@
 """One suite for every place where a model can be tuned, our own workers among them."""
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from app.simulators.runs import Plan
 from app.simulators.simulator import Simulator
 from tests.flows.simulated import Where, where
 from tests.flows.stack import until
@@ -14,6 +16,7 @@ from tests.support import Api, chat_lines
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(180)]
 
+SLOW = Plan(validating=0.2, queued=0.2, steps=12, step_seconds=0.6)
 EVENTS = """subscription ($j: ID!, $a: String) { jobEvents(jobId: $j, after: $a) {
   cursor type step level message data } }"""
 MORE = """query ($j: ID!) { job(id: $j) { provider providerJobId providerStatus isStale queueReason
@@ -21,13 +24,25 @@ MORE = """query ($j: ID!) { job(id: $j) { provider providerJobId providerStatus 
   resolvedHyperparameters startedAt finishedAt } }"""
 
 
-@pytest.fixture(params=["local", *sorted(PLACES)])
+# Our own workers train for real, which takes a minute: `make soak` has them too.
+@pytest.fixture(params=[pytest.param("local", marks=pytest.mark.soak), *sorted(PLACES)])
 async def here(
     request: pytest.FixtureRequest,
     owner: Api,
     simulators: dict[str, tuple[Simulator, str]],
 ) -> Where:
     return await where(owner, request.param, simulators)
+
+
+@pytest.fixture
+def slow(here: Where) -> Iterator[Where]:
+    """The same, with jobs that last long enough to be met while they run."""
+    if here.simulator is None:
+        yield here
+        return
+    usual, here.simulator.plan = here.simulator.plan, SLOW
+    yield here
+    here.simulator.plan = usual
 
 
 async def submit(owner: Api, here: Where, **more: Any) -> str:
@@ -104,7 +119,8 @@ async def test_from_data_to_answers(owner: Api, here: Where) -> None:
     await undeploy(owner, deployment)
 
 
-async def test_cancelling_a_job_that_is_being_worked_on(owner: Api, here: Where) -> None:
+async def test_cancelling_a_job_that_is_being_worked_on(owner: Api, slow: Where) -> None:
+    here = slow
     job = await submit(owner, here)
     await until(owner, job, "VALIDATING", "QUEUED", "RUNNING", "SUCCEEDED")
     answer = await ask(owner, "cancelJob", job)
@@ -117,7 +133,8 @@ async def test_cancelling_a_job_that_is_being_worked_on(owner: Api, here: Where)
     assert resumed["userErrors"][0]["code"] == "INVALID_TRANSITION"
 
 
-async def test_pausing_and_going_on(owner: Api, here: Where) -> None:
+async def test_pausing_and_going_on(owner: Api, slow: Where) -> None:
+    here = slow
     job = await submit(owner, here)
     await until(owner, job, "RUNNING")
     if not here.can_pause:

@@ -125,6 +125,7 @@ async def test_rewards_become_a_model(owner: Api) -> None:
     assert last["reward"] == pytest.approx(0.9 * parts["length"] + 0.1 * parts["polite"], abs=1e-5)
 
 
+@pytest.mark.soak
 async def test_a_job_goes_on_from_a_checkpoint_of_another(owner: Api) -> None:
     """Supervised first, then preferences on top: the usual order."""
     small = {"nEpochs": 1, "batchSize": 4, "learningRate": 0.005}

@@ -144,6 +144,7 @@ async def staged(
                 "provider_origins": [url, *simulator.origins],
                 "provider_poll_seconds": 0.2,
                 "worker_slots": 0,
+                "rate_per_minute": 1_000_000_000,  # tests look as often as they like
                 "lease_seconds": 10,
             }
         )

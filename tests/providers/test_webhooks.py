@@ -147,6 +147,49 @@ async def test_a_webhook_makes_the_driver_look_at_once(
         assert ("wh_late", "over") in await inbox(owner, stage)
 
 
+async def test_a_clock_that_is_off_costs_only_the_webhooks(
+    settings: Settings, database: Database, database_url: str
+) -> None:
+    plan = Plan(validating=0.05, queued=0.05, steps=12, step_seconds=0.03)
+    async with staged("openai", settings, database, database_url, plan) as stage:
+        await register(stage)
+        stage.simulator.cheats.skew = 400.0
+        job = await stage.submit()
+        async with stage.driver():
+            found = await stage.until(job, "SUCCEEDED")
+            for _ in range(100):
+                told = await stage.api.execute("{ providerCredentials { refusedWebhooks } }")
+                if told["providerCredentials"][0]["refusedWebhooks"] != "0":
+                    break
+                await asyncio.sleep(0.05)
+    assert found["lastEvidence"]["source"] == "poll"
+    assert told["providerCredentials"][0]["refusedWebhooks"] != "0"
+
+
+async def test_event_bridge_brings_news_of_bedrock(
+    settings: Settings,
+    database: Database,
+    database_url: str,
+    owner: "asyncpg.Connection[Any]",
+) -> None:
+    key = "what the API destination sends"
+    async with staged("bedrock", settings, database, database_url) as stage:
+        path = (await stage.connect(webhookSecret=key))["webhookPath"]
+        stage.simulator.targets.append((stage.api.url + path, key))  # type: ignore[attr-defined]
+        job = await stage.submit()
+        async with stage.driver():
+            await stage.until(job, "SUCCEEDED")
+            for _ in range(100):
+                if "looked_at" in {outcome for _, outcome in await inbox(owner, stage)}:
+                    break
+                await asyncio.sleep(0.05)
+        assert {outcome for _, outcome in await inbox(owner, stage)} <= {"looked_at", "over"}
+        assert await inbox(owner, stage)
+        for headers in ({}, {"x-api-key": "another"}):
+            refused = await stage.api.http.post(path, content=b'{"id": "1"}', headers=headers)
+            assert refused.status_code == 401
+
+
 async def register(stage: Stage) -> None:
     """Have the simulator send its webhooks to the project's endpoint."""
     path = (await stage.connect())["webhookPath"]
@@ -205,7 +248,8 @@ async def some_jobs(stage: Stage) -> list[dict[str, Any]]:
 async def hooked(
     settings: Settings, database: Database, database_url: str
 ) -> AsyncIterator[tuple[Stage, list[dict[str, Any]]]]:
-    """A stage with webhooks and a driver, and the ledger of some jobs when all goes well."""
+    """A stage with webhooks and a driver, and the ledger of some jobs when all goes well. The
+    driver lives to the end, and knows no other stage's simulator: tests of others come before."""
     plan = Plan(validating=0.05, queued=0.05, steps=12, step_seconds=0.03)
     async with staged("openai", settings, database, database_url, plan) as stage:
         await register(stage)
@@ -247,46 +291,3 @@ async def test_whatever_happens_to_webhooks_the_ledger_is_the_same(
     cheats.drop_webhooks, cheats.repeat_webhooks = drop, repeat
     cheats.forge_webhooks, cheats.late_webhooks = forge, late
     assert await some_jobs(stage) == right
-
-
-async def test_a_clock_that_is_off_costs_only_the_webhooks(
-    settings: Settings, database: Database, database_url: str
-) -> None:
-    plan = Plan(validating=0.05, queued=0.05, steps=12, step_seconds=0.03)
-    async with staged("openai", settings, database, database_url, plan) as stage:
-        await register(stage)
-        stage.simulator.cheats.skew = 400.0
-        job = await stage.submit()
-        async with stage.driver():
-            found = await stage.until(job, "SUCCEEDED")
-            for _ in range(100):
-                told = await stage.api.execute("{ providerCredentials { refusedWebhooks } }")
-                if told["providerCredentials"][0]["refusedWebhooks"] != "0":
-                    break
-                await asyncio.sleep(0.05)
-    assert found["lastEvidence"]["source"] == "poll"
-    assert told["providerCredentials"][0]["refusedWebhooks"] != "0"
-
-
-async def test_event_bridge_brings_news_of_bedrock(
-    settings: Settings,
-    database: Database,
-    database_url: str,
-    owner: "asyncpg.Connection[Any]",
-) -> None:
-    key = "what the API destination sends"
-    async with staged("bedrock", settings, database, database_url) as stage:
-        path = (await stage.connect(webhookSecret=key))["webhookPath"]
-        stage.simulator.targets.append((stage.api.url + path, key))  # type: ignore[attr-defined]
-        job = await stage.submit()
-        async with stage.driver():
-            await stage.until(job, "SUCCEEDED")
-            for _ in range(100):
-                if "looked_at" in {outcome for _, outcome in await inbox(owner, stage)}:
-                    break
-                await asyncio.sleep(0.05)
-        assert {outcome for _, outcome in await inbox(owner, stage)} <= {"looked_at", "over"}
-        assert await inbox(owner, stage)
-        for headers in ({}, {"x-api-key": "another"}):
-            refused = await stage.api.http.post(path, content=b'{"id": "1"}', headers=headers)
-            assert refused.status_code == 401

@@ -58,6 +58,7 @@ def test_preferences_on_top_of_an_adapter_compare_with_it_and_go_on_exactly(
     assert values == values_from(whole.metrics, 0)
 
 
+@pytest.mark.soak
 def test_a_run_ends_early_and_a_resumed_one_decides_alike(
     start: Start, earlier: Finished, chats: Path
 ) -> None:

@@ -129,6 +129,7 @@ def test_a_grader_that_fails_on_everything_fails_the_job_and_says_why(
     assert "no such field" in outcome.failed.message
 
 
+@pytest.mark.soak
 def test_effort_is_refused_where_the_template_knows_none(
     start: Start, questions: dict[str, Any]
 ) -> None:

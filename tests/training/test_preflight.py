@@ -64,6 +64,7 @@ def estimated_and_taken(training: Training) -> tuple[float, float, int]:
     return float(found[1]) * GIB, memory(training, "VmHWM") - held, held
 
 
+@pytest.mark.soak
 def test_the_estimate_is_near_and_less_memory_changes_no_result(
     start: Start, long_cases: dict[str, Any]
 ) -> None:

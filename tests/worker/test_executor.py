@@ -57,6 +57,7 @@ def all_gone(processes: list[psutil.Process]) -> bool:
     return not alive
 
 
+@pytest.mark.soak
 async def test_several_processes_end_together(
     tiny_model: Path,  # noqa: F811
     chats: Path,  # noqa: F811
