@@ -176,6 +176,7 @@ async def _seen_by_all(serve: Running, tenant: Tenant, database_url: str) -> Non
         assert got == expected
 
 
+@pytest.mark.soak
 async def test_the_worker_rings_and_listens_where_it_is_told(
     start: Serve, redis_server: RedisServer
 ) -> None:

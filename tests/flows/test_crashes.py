@@ -131,6 +131,7 @@ async def test_a_killed_process_costs_the_job_nothing(
     assert seen == [event["cursor"] for event in events]
 
 
+@pytest.mark.soak
 async def test_a_worker_that_leaves_hands_its_job_over(
     owner: Api, stack: Stack, undisturbed: list[Any]
 ) -> None:
@@ -160,6 +161,7 @@ async def test_a_paused_job_goes_on_exactly_where_it_was(
     assert [a["outcome"] for a in found["attempts"]] == ["paused", "succeeded"]
 
 
+@pytest.mark.soak
 async def test_a_cancelled_job_stops_and_can_be_restarted(
     owner: Api, stack: Stack, undisturbed: list[Any]
 ) -> None:

@@ -10,6 +10,7 @@ from tests.support import Api, chat_lines, item_lines, pair_lines
 pytestmark = [pytest.mark.train, pytest.mark.timeout(300)]
 
 
+@pytest.mark.soak
 async def test_preferences_become_a_model(owner: Api) -> None:
     job = await owner.job_id(
         baseModel=TINY,
@@ -76,6 +77,7 @@ GRADER = {
 }
 
 
+@pytest.mark.soak
 async def test_rewards_become_a_model(owner: Api) -> None:
     hyperparameters = {
         "nEpochs": 2,

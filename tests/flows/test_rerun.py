@@ -72,6 +72,7 @@ async def test_a_rerun_repeats_every_loss_to_the_last_digit(owner: Api) -> None:
     assert all(curve["firstDifferentStep"] is None for curve in found["curves"])
 
 
+@pytest.mark.soak
 async def test_a_comparison_names_what_differs_and_from_where(owner: Api) -> None:
     file = await owner.upload(chat_lines(16))
     rates = [0.004, 0.001]

@@ -199,7 +199,7 @@ async def test_a_store_in_our_own_network_is_not_gone_to(world: World, tmp_path:
     simulator, adapter = world
     url = adapter.url("base_url")
     strict = Together(adapter.account, adapter.http._client, Allowed([url]))
-    with pytest.raises(ProviderUnreachable, match="not public"):
+    with pytest.raises(ProviderUnreachable, match="not used"):
         await strict.upload(data(tmp_path, chat_lines(12)))
     assert simulator.store_requests == []
 

@@ -116,6 +116,7 @@ def test_the_reward_rises_and_neither_a_pause_nor_a_kill_changes_a_digit(
     assert values == values_from(whole.metrics, 0)
 
 
+@pytest.mark.soak
 def test_a_grader_that_fails_on_everything_fails_the_job_and_says_why(
     start: Start, questions: dict[str, Any]
 ) -> None:

@@ -35,6 +35,7 @@ def worst(examples: list[Example]) -> list[Example]:
     return sorted(examples, key=lambda one: -(one.loss or 0.0))
 
 
+@pytest.mark.soak
 def test_planted_nonsense_has_the_highest_losses(start: Start, chats: Path, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (chats / "train.jsonl").read_text().splitlines()]
     for line, nonsense in PLANTED.items():
@@ -64,6 +65,7 @@ def test_planted_nonsense_has_the_highest_losses(start: Start, chats: Path, tmp_
     )
 
 
+@pytest.mark.soak
 def test_each_pair_of_answers_has_a_loss(start: Start, tmp_path: Path) -> None:
     pairs = [
         {
@@ -91,6 +93,7 @@ def test_each_pair_of_answers_has_a_loss(start: Start, tmp_path: Path) -> None:
     assert len(outcome.examples.examples) == 16
 
 
+@pytest.mark.soak
 def test_a_stop_while_measuring_leaves_a_finished_model(start: Start, tmp_path: Path) -> None:
     file = tmp_path / "long.jsonl"
     write_rows(file, [chat(f"say it {n}", "b" * 300) for n in range(60)])

@@ -123,8 +123,8 @@ async def test_a_job_without_data_here_and_without_an_end_in_sight_is_shown(
     await as_owner(database_url, "UPDATE jobs SET training_version_id = NULL WHERE id = :j", j=job)
     await as_owner(
         database_url,
-        "UPDATE streams SET latest = jsonb_set(latest, '{progress,total_steps}',"
-        " latest #> '{progress,step}') WHERE stream_id = :j",
+        "UPDATE streams SET latest = jsonb_set(jsonb_set(latest, '{progress,total_steps}', 'null'),"
+        " '{progress,percent}', 'null') WHERE stream_id = :j",
         j=job,
     )
     url = together.api.url
