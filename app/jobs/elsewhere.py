@@ -18,6 +18,7 @@ from app.providers.base import Offer
 from app.providers.errors import Unsupported
 from app.providers.registry import capabilities
 from app.training.hyperparameters import Hyperparameters
+from app.training.resolve import method_of
 
 WARN_DAYS = 90
 _LOW, _HIGH = 300.0, 14_400.0
@@ -111,6 +112,15 @@ def check_fit(
         raise JobInputInvalid(
             f"{found.name} needs validation data for {method}.", path=("validationData",)
         )
+
+
+def told(provider: str, asked: Hyperparameters) -> dict[str, Any]:
+    """What a job is recorded with: at a provider, only what that can be told."""
+    everything = asked.model_dump()
+    if provider == LOCAL:
+        return everything
+    known = capabilities(provider).hyperparameters[method_of(asked)]
+    return {name: value for name, value in everything.items() if name in known}
 
 
 async def check_account(

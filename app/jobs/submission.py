@@ -176,7 +176,7 @@ async def submit(session: AsyncSession, actor: Actor, checked: Checked) -> Job:
         base_model=checked.base_model.name,
         start_id=checked.start.id if checked.start else None,
         method=asked.method,
-        hyperparameters=checked.hyperparameters.model_dump(),
+        hyperparameters=elsewhere.told(checked.base_model.provider, checked.hyperparameters),
         grader=asked.grader,
         training_version_id=checked.training.id,
         validation_version_id=checked.validation.id if checked.validation else None,
