@@ -235,7 +235,7 @@ class Adapter:
     capabilities: ClassVar[Capabilities]
     offers: ClassVar[tuple[Offer, ...]] = ()
     secrets: ClassVar[tuple[str, ...]] = ("api_key",)
-    """Names of the secrets that it takes; `check_account` says which must be there."""
+    """Names of the secrets that it takes; whatever else it is given is a setting."""
     urls: ClassVar[Mapping[str, str]]
     """Names of its URLs, with what they are unless the account's settings say otherwise. `{name}`
     stands for a setting."""
@@ -243,8 +243,6 @@ class Adapter:
     """The provider's own hosts: a name, or `*.` and a domain."""
     required: ClassVar[tuple[str, ...]] = ("api_key",)
     """The secrets and settings without which nothing works."""
-    optional: ClassVar[tuple[str, ...]] = ()
-    """Settings that may be left out."""
 
     def __init__(
         self,

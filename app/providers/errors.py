@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app.core.errors import AppError, Conflict, Invalid, NotFound, Unavailable
+from app.core.errors import Conflict, Invalid, NotFound, Unavailable
 
 
 class ProviderUnreachable(Unavailable):
@@ -75,16 +75,3 @@ class UrlNotAllowed(Invalid):
 
 ProviderTrouble = (ProviderUnreachable, ProviderDenied)
 """What passes by itself, or by a hand at the credential: never a job's fault."""
-
-__all__ = [
-    "AppError",
-    "ProviderBusy",
-    "ProviderDenied",
-    "ProviderExists",
-    "ProviderMissing",
-    "ProviderRefused",
-    "ProviderTrouble",
-    "ProviderUnreachable",
-    "Unsupported",
-    "UrlNotAllowed",
-]

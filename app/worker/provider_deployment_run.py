@@ -83,9 +83,8 @@ class ProviderDeploymentRun(ProviderStep):
         if "reference" in known:
             placed = await adapter.deployment(known["reference"])
         else:
-            name = "luthier-" + hashlib.sha256(deployment.id.encode()).hexdigest()[:20]
             placed = await adapter.deploy(
-                Placing(name, model.name, model.base_model, deployment.hardware)
+                Placing(_name(deployment), model.name, model.base_model, deployment.hardware)
             )
             known = {"reference": placed.reference}
             await self._move(None, known)
@@ -116,8 +115,7 @@ class ProviderDeploymentRun(ProviderStep):
         if reference is None and deployment.remote is not None:
             # A placing whose answer was lost: sent again it gives the same one.
             model = await self.write(lambda session: models.served(session, self.claim))
-            name = "luthier-" + hashlib.sha256(deployment.id.encode()).hexdigest()[:20]
-            reference = (await adapter.deploy(Placing(name, model[1].name))).reference
+            reference = (await adapter.deploy(Placing(_name(deployment), model[1].name))).reference
         if reference is not None:
             await adapter.undeploy(reference)
         await self._move(DeploymentStatus.STOPPED, known, finish="undeployed")
@@ -161,3 +159,8 @@ class ProviderDeploymentRun(ProviderStep):
                 )
 
         await self.write(write)
+
+
+def _name(deployment: Deployment) -> str:
+    """What the provider knows it by: the same each time, so that sent twice it is one."""
+    return "luthier-" + hashlib.sha256(deployment.id.encode()).hexdigest()[:20]

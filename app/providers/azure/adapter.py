@@ -113,7 +113,6 @@ class Azure(OpenAI):
         "login.microsoftonline.com",
     )
     required = ("api_key", "resource")
-    optional = (*_ARM_NEEDS, "training_type", "sku", "capacity", "api_version")
 
     statuses = STATUSES | {
         "created": Status.PENDING,

@@ -75,7 +75,6 @@ class Bedrock(Storage, Serving):
         Offer("meta.llama3-1-8b-instruct-v1:0:128k", ("supervised",), "Meta's small one."),
     )
     required = ("access_key_id", "secret_access_key", "region", "role_arn", "bucket")
-    optional = ("prefix", "model_units")
 
     async def check(self) -> None:
         await self.listing(1)

@@ -90,7 +90,6 @@ class OpenAI(Adapter):
     )
     urls = {"base_url": "https://api.openai.com/v1"}
     hosts: ClassVar[tuple[str, ...]] = ("api.openai.com", "*.api.openai.com")
-    optional: ClassVar[tuple[str, ...]] = ("organization", "project")
 
     def auth(self, client: httpx.AsyncClient) -> httpx.Auth:
         names = {"organization": "openai-organization", "project": "openai-project"}

@@ -114,7 +114,6 @@ class Together(Dedicated):
     )
     urls = {"base_url": "https://api.together.ai"}
     hosts = ("api.together.ai", "api.together.xyz")
-    optional = ("project", "project_slug")
 
     # Files
 

@@ -98,7 +98,6 @@ class Vertex(Adapter):
     }
     hosts = ("*.googleapis.com",)
     required = ("service_account", "location", "bucket")
-    optional = ("project",)
 
     read_error = staticmethod(read_error)
 
