@@ -11,6 +11,9 @@ RUN     = $(VENV)/bin
 # Long campaigns and measurements are not part of `make test`.
 TESTS  ?= tests
 
+# Where this is set, each of the many processes of a run would compile everything again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: install demo demo-providers up test lint soak bench schema matrix clean
 
 install: $(VENV)/.installed
@@ -42,7 +45,7 @@ up: install
 	$(RUN)/luthier up
 
 test: install
-	$(RUN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder $(TESTS)
+	$(RUN)/python -m pytest -q -n 3 --dist loadgroup --no-loadscope-reorder $(TESTS)
 
 soak: install
 	$(RUN)/python -m pytest -q -m soak -s tests

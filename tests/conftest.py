@@ -1,8 +1,10 @@
 """A real Postgres, a real server on a real socket, and tenants to try it with."""
 
 import asyncio
+import gc
 import os
 import socket
+import tracemalloc  # noqa: F401 - pytest would begin to within a garbage collection, and fail
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -19,7 +21,27 @@ from app.core.settings import Settings
 from app.main import create_app
 from tests.support import Api, Tenant, new_tenant
 
+HERE = Path(__file__).parent
+# What begins first, so that nothing long is left for the end.
+LONG = ("flows", "training", "chaos", "cli")
+# Their files share something that takes long to begin: one process runs them all.
+TOGETHER = ("training", "serving")
 ON_CI = os.environ.get("CI") == "true"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Says which tests stay together when several processes share them, and their order."""
+    ranks = {name: rank for rank, name in enumerate(LONG)}
+    items.sort(key=lambda item: ranks.get(item.path.relative_to(HERE).parts[0], len(LONG)))
+    for item in items:
+        place = item.path.relative_to(HERE)
+        group = place.parts[0] if place.parts[0] in TOGETHER else str(place)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays: it need not be gone through for garbage again and again."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -5,11 +5,13 @@ and leave, and the exit status is 0 finished, 1 failed, 3 stopped (0 for one of 
 their launcher takes anything else for a crash).
 """
 
+import gc
 import importlib
 import os
 import sys
 import traceback
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -40,7 +42,7 @@ def main(arguments: list[str]) -> int:
         run.check_inputs()
         run.config.run_dir.mkdir(parents=True, exist_ok=True)
         use_one_gpu()
-        importlib.import_module(METHODS[run.config.method]).train(run)
+        _libraries(run.config.method).train(run)
     except TrainingStopped:
         run.stopped()
         group.leave()
@@ -54,6 +56,20 @@ def main(arguments: list[str]) -> int:
         return EXIT_FAILED
     group.leave()
     return EXIT_FINISHED
+
+
+def _libraries(method: str) -> Any:
+    """The module of a method, with all that it loads: most of the time until the first step.
+
+    A quarter of that is saved: nothing of it is garbage, which need not be looked for, and W&B is
+    not for this process (see `app.tracking`), though TRL would load it wherever it is installed.
+    """
+    sys.modules["wandb"] = None  # type: ignore[assignment]  # Python's mark of what is not there
+    gc.disable()
+    module = importlib.import_module(METHODS[method])
+    gc.freeze()
+    gc.enable()
+    return module
 
 
 def _read_config(arguments: list[str]) -> TrainingConfig:

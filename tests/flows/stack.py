@@ -60,11 +60,12 @@ class Stack:
     def start_api(self) -> None:
         self.api = self.start("serve")
         deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            with contextlib.suppress(httpx.TransportError):
-                if httpx.Client(trust_env=False).get(f"{self.url}/readyz").status_code == 200:
-                    return
-            time.sleep(0.1)
+        with httpx.Client(trust_env=False, verify=False) as client:
+            while time.monotonic() < deadline:
+                with contextlib.suppress(httpx.TransportError):
+                    if client.get(f"{self.url}/readyz").status_code == 200:
+                        return
+                time.sleep(0.1)
         raise TimeoutError((self.folder / "serve.log").read_text()[-2000:])
 
     def start_worker(self, **settings: str) -> subprocess.Popen[bytes]:

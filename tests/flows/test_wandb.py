@@ -10,9 +10,6 @@ import pytest
 
 from tests.flows.stack import TINY, Stack, until
 from tests.support import Api, chat_lines
-
-pytest.importorskip("wandb", reason="needs the wandb extra")
-
 from tests.worker.wandb_files import exit_code, history, run_of, tracking_processes
 
 pytestmark = [pytest.mark.train, pytest.mark.soak, pytest.mark.timeout(240)]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.serving.weights import build_adapter, build_model
 from tests.serving.world import Server, serve
 
 # Without the training stack there is nothing to serve with.
@@ -15,15 +16,11 @@ collect_ignore_glob = [] if find_spec("torch") and find_spec("peft") else ["test
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tests.serving.weights import build_model  # noqa: PLC0415 - needs torch
-
     return build_model(tmp_path_factory.mktemp("serving") / "model")
 
 
 @pytest.fixture(scope="session")
 def adapters(model: Path) -> dict[str, str]:
-    from tests.serving.weights import build_adapter  # noqa: PLC0415 - needs torch
-
     return {
         name: str(build_adapter(model, model.parent / f"adapter{seed}", seed))
         for seed, name in enumerate(("ft:tiny:one.v1", "ft:tiny:two"), start=1)
@@ -44,8 +41,6 @@ async def client(server: Server) -> Any:
 
 @pytest.fixture(scope="session")
 def nan_adapter(model: Path) -> str:
-    from tests.serving.weights import build_adapter  # noqa: PLC0415 - needs torch
-
     return str(build_adapter(model, model.parent / "nan", 9, broken=True))
 
 

@@ -6,8 +6,6 @@ from typing import Any
 
 import httpx
 import pytest
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.serving.talk import answer, ask, question, stream, texts
 from tests.serving.world import BASE
@@ -44,6 +42,9 @@ async def test_rows_join_and_leave_at_any_step(client: httpx.AsyncClient) -> Non
 async def test_answers_are_those_of_transformers_and_peft(
     client: httpx.AsyncClient, model: Path, adapters: dict[str, str]
 ) -> None:
+    from peft import PeftModel  # noqa: PLC0415 - takes seconds
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
+
     tokenizer: Any = AutoTokenizer.from_pretrained(model)
     weights: Any = AutoModelForCausalLM.from_pretrained(model)
     for name, prompt in [(name, prompt) for name in MODELS for prompt in PROMPTS]:

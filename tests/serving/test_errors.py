@@ -99,7 +99,7 @@ async def test_the_context_limit_is_named(client: httpx.AsyncClient) -> None:
 @pytest.mark.parametrize("key", [None, "Bearer wrong", "test-key", "Basic test-key"])
 async def test_every_v1_route_wants_the_key(server: Server, key: str | None) -> None:
     headers = {"authorization": key} if key else {}
-    async with httpx.AsyncClient(base_url=server.url, headers=headers) as client:
+    async with httpx.AsyncClient(base_url=server.url, headers=headers, verify=False) as client:
         assert (await client.get("/health")).status_code == 200
         for method, path in [
             ("GET", "/v1/models"), ("POST", PATH), ("POST", "/v1/load_lora_adapter"),

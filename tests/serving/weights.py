@@ -3,15 +3,7 @@
 import warnings
 from pathlib import Path
 
-import torch
-from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import (
-    AutoModelForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-)
 
 TEXT = (
     "The luthier carves the scroll, bends the ribs over a hot iron and glues the back. "
@@ -27,6 +19,12 @@ TEMPLATE = (
 
 
 def build_model(folder: Path, seed: int = 0) -> Path:
+    import torch  # noqa: PLC0415 - these take seconds
+    from transformers import (  # noqa: PLC0415
+        LlamaConfig,
+        LlamaForCausalLM,
+        PreTrainedTokenizerFast,
+    )
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -54,6 +52,9 @@ def build_model(folder: Path, seed: int = 0) -> Path:
 
 
 def build_adapter(model: Path, folder: Path, seed: int, *, broken: bool = False) -> Path:
+    import torch  # noqa: PLC0415 - these take seconds
+    from peft import LoraConfig, get_peft_model  # noqa: PLC0415
+    from transformers import AutoModelForCausalLM  # noqa: PLC0415
 
     torch.manual_seed(seed)
     config = LoraConfig(

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from app.training.early_stopping import exhausted
 from app.training.hyperparameters import EarlyStopping
 from app.training.report import Finished
 from tests.training.training_helpers import (
@@ -102,4 +101,6 @@ def test_a_run_ends_early_and_a_resumed_one_decides_alike(
     ],
 )
 def test_patience_runs_out_when_gains_stay_small(costs: list[float], over: bool) -> None:
+    from app.training.early_stopping import exhausted  # noqa: PLC0415 - takes seconds
+
     assert exhausted(EarlyStopping(patience=2, min_delta=0.1), costs) is over

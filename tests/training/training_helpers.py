@@ -2,15 +2,19 @@
 
 import hashlib
 import json
+import multiprocessing
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from app.training.__main__ import main
 from app.training.environment import environment
 from app.training.report import (
     Checkpoint,
@@ -103,6 +107,21 @@ class Outcome:
         return self.reports[-1]
 
 
+# Loading the libraries takes most of the time of so short a run, so one process has done it and
+# each training process is a copy of it. Jobs of the flows begin as those of users do.
+_COPIES = multiprocessing.get_context("forkserver")
+_COPIES.set_forkserver_preload(["app.training.sft", "app.training.dpo", "app.training.grpo"])
+
+
+def _train(file: Path, variables: dict[str, str], stderr: Path, reports: Connection) -> None:
+    """What `python -m app.training` does in its process."""
+    os.environ.update(variables, LUTHIER_REPORT_FD=str(reports.fileno()))
+    with stderr.open("w") as written:
+        os.dup2(written.fileno(), 2)
+    os.chdir(ROOT)
+    sys.exit(main([str(file)]))
+
+
 class Training:
     """A training process that is running."""
 
@@ -111,18 +130,18 @@ class Training:
         file = folder / "config.json"
         file.write_text(json.dumps(config, default=str))
         self._stderr = folder / "stderr"
-        reading, writing = os.pipe()
-        with self._stderr.open("w") as stderr:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "app.training", str(file)],
-                cwd=ROOT,
-                env={**os.environ, **environment(1), "LUTHIER_REPORT_FD": str(writing)},
-                pass_fds=(writing,),
-                stdout=subprocess.DEVNULL,
-                stderr=stderr,
+        variables = {**os.environ, **environment(1)}
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in environment(1).items():  # read when the first copy is asked for
+                patch.setenv(name, value)
+            reading, writing = _COPIES.Pipe(duplex=False)
+            self.process = _COPIES.Process(
+                target=_train, args=(file, variables, self._stderr, writing)
             )
-        os.close(writing)
-        self._reports = os.fdopen(reading)
+            self.process.start()
+        writing.close()
+        self._reports = os.fdopen(os.dup(reading.fileno()))
+        reading.close()
         self._lines: list[str] = []
 
     def wait_for(self, wanted: Callable[[Report], bool]) -> Report:
@@ -135,20 +154,21 @@ class Training:
         raise AssertionError(f"the process ended first: {self._stderr.read_text()[-3000:]}")
 
     def terminate(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
+        self.process.terminate()
 
     def kill(self) -> None:
         self.process.kill()
 
     def end(self) -> Outcome:
         self._lines += self._reports
-        code = self.process.wait(TIMEOUT)
+        self.process.join(TIMEOUT)
+        code = self.process.exitcode
+        assert code is not None, "it said all, and did not end"
         return Outcome(code, self._stderr.read_text(), self._lines)
 
     def clean_up(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
+        self.process.kill()
+        self.process.join()
         self._reports.close()
 
 

@@ -17,9 +17,6 @@ from app.training.hyperparameters import SupervisedHyperparameters
 from app.training.report import Metrics, Progress, Started
 from app.training.resolve import resolve
 from app.worker.tracking import Trackers
-
-pytest.importorskip("wandb", reason="needs the wandb extra")
-
 from tests.worker.wandb_files import exit_code, history, run_of, tracking_processes
 
 KEY = "k" * 40

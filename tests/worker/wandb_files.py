@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from wandb.proto.wandb_internal_pb2 import Record
 
 _BLOCK, _HEADER = 32_768, 7
 _WHOLE, _LAST = 1, 4
@@ -17,6 +16,8 @@ _WHOLE, _LAST = 1, 4
 def records(file: Path) -> Iterator[Any]:
     """The file is a LevelDB log: chunks with a header (checksum, size, kind), none of which
     crosses a block's end."""
+    from wandb.proto.wandb_internal_pb2 import Record  # noqa: PLC0415 - takes seconds
+
     data, at, parts = file.read_bytes(), _HEADER, b""
     while at + _HEADER <= len(data):
         left = _BLOCK - at % _BLOCK
