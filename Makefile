@@ -45,7 +45,7 @@ up: install
 	$(RUN)/luthier up
 
 test: install
-	$(RUN)/python -m pytest -q -n 3 --dist loadgroup --no-loadscope-reorder $(TESTS)
+	$(RUN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 soak: install
 	$(RUN)/python -m pytest -q -m soak -s tests

@@ -7,10 +7,12 @@ import socket
 import tracemalloc  # noqa: F401 - pytest would begin to within a garbage collection, and fail
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
 import uvicorn
+from xdist.scheduler import LoadFileScheduling
 
 from app.api.graphql.live.direct import LiveProtocol
 from app.api.protocol import HttpProtocol
@@ -29,14 +31,22 @@ TOGETHER = ("training", "serving")
 ON_CI = os.environ.get("CI") == "true"
 
 
+class Sharing(LoadFileScheduling):  # type: ignore[misc]  # the library is untyped here
+    """Who runs which tests when several processes share them: a file, or a folder, stays whole."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::")[0]
+        folder = file.split("/")[1]
+        return folder if folder in TOGETHER else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Sharing:
+    return Sharing(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Says which tests stay together when several processes share them, and their order."""
     ranks = {name: rank for rank, name in enumerate(LONG)}
     items.sort(key=lambda item: ranks.get(item.path.relative_to(HERE).parts[0], len(LONG)))
-    for item in items:
-        place = item.path.relative_to(HERE)
-        group = place.parts[0] if place.parts[0] in TOGETHER else str(place)
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_collection_finish() -> None:

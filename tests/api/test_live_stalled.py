@@ -153,7 +153,12 @@ async def test_one_who_never_reads_again_is_cut(
     live: Server, viewer: Api, story: Story, monkeypatch: pytest.MonkeyPatch, raw: type[Raw]
 ) -> None:
     monkeypatch.setattr(wire, "STALLED", 0.5)
-    before, tasks = _sockets(live), len(asyncio.all_tasks())
+    before = _sockets(live)
+    first = await raw.open(live, viewer.key, EVENTS, j=story.id, a="0")
+    await watched(live)  # what begins with the first viewer of all has begun
+    first.abort()
+    await _nothing_left(live, before)
+    tasks = len(asyncio.all_tasks())
     stuck = await raw.open(live, viewer.key, EVENTS, j=story.id, a="0")
     await watched(live)
     await _shout(story, 120)

@@ -227,7 +227,9 @@ async def test_while_one_is_dead_its_sibling_answers(serve: Running, tenant: Ten
     assert doomed.pid not in {child.pid for child in await _both(serve)}
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.soak)]
+)
 async def test_a_signal_drains_all_and_clients_are_told_to_come_back(
     number: signal.Signals, mortal: Running, tenant: Tenant, database: Database, writer: Database
 ) -> None:
@@ -290,9 +292,7 @@ async def test_nothing_outlives_a_killed_parent(mortal: Running) -> None:
 @pytest.mark.parametrize(
     ("arguments", "settings", "reason"),
     [
-        (["up"], {"broadcast_url": "memory://"}, "one process only"),
         (["serve", "--processes", "2"], {"broadcast_url": "memory://"}, "one process only"),
-        (["serve"], {"broadcast_url": "kafka://x"}, "must begin with"),
         (["work"], {"broadcast_url": "kafka://x"}, "must begin with"),
     ],
 )
@@ -323,10 +323,8 @@ def test_redis_without_its_client_is_refused_with_the_way_to_install_it(
     assert "pip install 'redis" in running.said()
 
 
-def test_a_port_in_use_is_said_at_once(start: Serve) -> None:
-    first = start("serve")
-    first.ready()
+def test_a_port_in_use_is_said_at_once(start: Serve, serve: Running) -> None:
     for arguments in (["serve"], ["serve", "--processes", "2"], ["up"]):
-        second = start(*arguments, port=str(first.port))
+        second = start(*arguments, port=str(serve.port))
         assert second.process.wait(60) == 1
         assert "LUTHIER_PORT" in second.said()

@@ -92,18 +92,17 @@ def test_a_killed_database_is_started_again(up: Running) -> None:
     up.ready()
 
 
-def test_a_signal_stops_everything_in_order_and_the_data_stays(tmp_path: Path) -> None:
-    with _up(tmp_path / "data") as first:
-        first.ready()
-        key = (tmp_path / "data" / "owner-key").read_text()
-        family = first.family()
-        first.process.send_signal(signal.SIGTERM)
-        assert first.process.wait(30) == 0
+def test_a_signal_stops_everything_in_order_and_the_data_stays(up: Running, folder: Path) -> None:
+    """The last one that uses what was started for all; nothing outlives the next one's keeper."""
+    key = (folder / "owner-key").read_text()
+    family = up.family()
+    up.process.send_signal(signal.SIGTERM)
+    assert up.process.wait(30) == 0
     _, alive = psutil.wait_procs(family, timeout=5)
     assert not alive
-    with _up(tmp_path / "data") as second:
+    with _up(folder) as second:
         second.ready()
-        assert (tmp_path / "data" / "owner-key").read_text() == key
+        assert (folder / "owner-key").read_text() == key
         answer = httpx.post(
             f"{second.url}/graphql",
             json={"query": "{ viewer { role } }"},
@@ -111,13 +110,8 @@ def test_a_signal_stops_everything_in_order_and_the_data_stays(tmp_path: Path) -
             trust_env=False,
         )
         assert answer.status_code == 200
-
-
-def test_nothing_outlives_a_killed_keeper(tmp_path: Path) -> None:
-    with _up(tmp_path / "data") as running:
-        running.ready()
-        family = running.family()[1:]
-        running.process.kill()
-        running.process.wait()
+        family = second.family()[1:]
+        second.process.kill()
+        second.process.wait()
     _, alive = psutil.wait_procs(family, timeout=20)
     assert not alive, [process.cmdline() for process in alive]

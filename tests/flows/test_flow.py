@@ -19,7 +19,7 @@ EVENTS = """subscription ($j: ID!, $a: String) { jobEvents(jobId: $j, after: $a)
   cursor type step attempt message data } }"""
 
 
-async def test_a_job_goes_from_data_to_answers(owner: Api) -> None:
+async def test_a_job_goes_from_data_to_answers(owner: Api, stack: Stack) -> None:
     training = await owner.upload(chat_lines(24))
     validation = await owner.upload(chat_lines(6, "item"))
     job = await owner.job_id(
@@ -63,29 +63,21 @@ async def test_a_job_goes_from_data_to_answers(owner: Api) -> None:
     await answers(owner, model["name"])
     await answers(owner, TINY)
     await judges(owner, model["name"])
+    await a_dead_server_comes_back(owner, stack)
+    await answers(owner, model["name"])
     await undeploy(owner, deployment)
     refused = await owner.http.post("/v1/chat/completions", json=question(model["name"]))
     assert refused.status_code == 409
     assert refused.json()["error"]["code"] == "model_not_deployed"
 
 
-async def test_a_dead_server_process_is_brought_up_again(owner: Api, stack: Stack) -> None:
-    job = await owner.job_id(
-        baseModel=TINY,
-        trainingFile=await owner.upload(chat_lines(12)),
-        method={"supervised": {"hyperparameters": {"nEpochs": 1}}},
-    )
-    model: Any = (await until(owner, job, "SUCCEEDED"))["model"]
-    deployment = await deploy(owner, model["id"])
-    await answers(owner, model["name"])
+async def a_dead_server_comes_back(owner: Api, stack: Stack) -> None:
     changes = "subscription { deploymentChanges { statusThen deployment { id } } }"
     async with owner.subscribe(changes) as stream:
         await asyncio.sleep(0.5)
         kill_servers(stack)
         seen = [(await anext(stream))["deploymentChanges"]["statusThen"] for _ in range(2)]
     assert seen == ["STARTING", "READY"]
-    await answers(owner, model["name"])
-    await undeploy(owner, deployment)
 
 
 async def deploy(owner: Api, model: str) -> str:

@@ -191,6 +191,7 @@ async def test_a_job_is_rewarded_and_judged_by_a_model(
     await is_nowhere(stack, token)
 
 
+@pytest.mark.soak
 async def test_a_judge_that_is_taken_down_costs_the_score_and_not_the_job(
     owner: Api, judge: Judge
 ) -> None:

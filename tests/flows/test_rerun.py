@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.flows.stack import TINY, until
-from tests.support import Api, chat_lines
+from tests.support import Api, chat_lines, item_lines
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(180)]
 
@@ -17,6 +17,24 @@ MANIFEST = """query ($j: ID!) { job(id: $j) { rerunOf seed hyperparameters resol
   trainingData { sha256 } manifest { luthier trainingSha256 validationSha256 baseModel method
     baseSha256 templateSha256 hyperparameters seed device dtype threads versions
     hardware hourlyCost } } }"""
+
+
+EVALUATION = {
+    "graders": [
+        {
+            "name": "near",
+            "grader": {
+                "textSimilarity": {
+                    "name": "near",
+                    "input": "{{ sample.output_text }}",
+                    "reference": "{{ item.word }}",
+                    "evaluationMetric": "FUZZY_MATCH",
+                }
+            },
+        }
+    ],
+    "maxCompletionTokens": 12,
+}
 
 
 async def rerun(owner: Api, job: str, **more: Any) -> dict[str, Any]:
@@ -34,6 +52,7 @@ async def test_a_rerun_repeats_every_loss_to_the_last_digit(owner: Api) -> None:
         baseModel=TINY,
         trainingFile=await owner.upload(chat_lines(20)),
         validationFile=await owner.upload(chat_lines(6, "item")),
+        evaluation={**EVALUATION, "data": await owner.upload(item_lines(4, "held"))},
         method={"supervised": {"hyperparameters": {"nEpochs": 3, "learningRate": 0.004}}},
     )
     refused = await rerun(owner, job)
@@ -65,10 +84,12 @@ async def test_a_rerun_repeats_every_loss_to_the_last_digit(owner: Api) -> None:
 
     found = (await owner.execute(COMPARE, ids=[job, again]))["compareJobs"]
     assert [one["name"] for one in found["settings"] if not one["same"]] == []
-    assert {c["metric"]: c["firstDifferentStep"] for c in found["curves"]}.keys() >= {
-        "training_loss",
-        "validation_loss",
+    assert {"evaluation.graders", "evaluationData"} <= {one["name"] for one in found["settings"]}
+    assert {"training_loss", "validation_loss", "score", "score/near"} <= {
+        curve["metric"] for curve in found["curves"]
     }
+    results = {one["name"]: one["values"] for one in found["results"]}
+    assert results["highest.score"][0] == results["highest.score"][1] > 0
     assert all(curve["firstDifferentStep"] is None for curve in found["curves"])
 
 

@@ -1,6 +1,5 @@
 """The model of a job with graders is its best checkpoint, not its last one."""
 
-from typing import Any
 
 import pytest
 
@@ -112,28 +111,3 @@ async def test_the_best_score_is_chosen_over_the_lowest_loss(owner: Api, stack: 
     assert found["evaluation"]["data"] == {"caseCount": 6}
     assert found["manifest"]["evaluation"]["max_completion_tokens"] == 32
     assert len(found["manifest"]["evaluationSha256"]) == 64
-    await rerun_alike(owner, job, scored)
-
-
-async def rerun_alike(owner: Api, job: str, scored: dict[int, float]) -> None:
-    """Run again it comes to the same scores."""
-    answer = await owner.execute(
-        "mutation ($i: RerunJobInput!) { rerunJob(input: $i) { job { id } } }", i={"id": job}
-    )
-    again = answer["rerunJob"]["job"]["id"]
-    found: dict[str, Any] = await until(owner, again, "SUCCEEDED", "FAILED")
-    assert found["status"] == "SUCCEEDED", found["error"]
-    compared = await owner.execute(
-        "query ($ids: [ID!]!) { compareJobs(ids: $ids) { settings { name same values }"
-        " results { name same values } curves { metric firstDifferentStep } } }",
-        ids=[job, again],
-    )
-    sides = compared["compareJobs"]
-    settings = {one["name"]: one for one in sides["settings"]}
-    assert settings["evaluation.graders"]["same"]
-    assert settings["evaluationData"]["same"]
-    results = {one["name"]: one["values"] for one in sides["results"]}
-    assert results["highest.score"] == [max(scored.values())] * 2
-    curves = {one["metric"]: one["firstDifferentStep"] for one in sides["curves"]}
-    assert curves["score"] is None
-    assert curves["score/length"] is None

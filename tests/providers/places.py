@@ -42,6 +42,9 @@ async def place(name: str, plan: Plan = QUICK) -> AsyncIterator[tuple[Simulator,
     """The simulator, the adapter that talks to it, and its URL."""
     found = PLACES[name]
     simulator = found.simulator(plan, seed=1)
-    async with simulator.served() as url, httpx.AsyncClient(trust_env=False, timeout=5, verify=False) as client:
+    async with (
+        simulator.served() as url,
+        httpx.AsyncClient(trust_env=False, timeout=5, verify=False) as client,
+    ):
         allowed = Allowed([url, *simulator.origins])
         yield simulator, found.adapter(found.account(url), client, allowed), url
