@@ -45,10 +45,10 @@ up: install
 	$(RUN)/luthier up
 
 test: install
-	$(RUN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder $(TESTS)
+	$(RUN)/python -m pytest -q -n 4 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 soak: install
-	$(RUN)/python -m pytest -q -m soak -s tests
+	$(RUN)/python -m pytest -q -m soak -n 2 --dist loadfile --no-loadscope-reorder -rP tests
 
 bench: install
 	$(RUN)/python -m tests.bench

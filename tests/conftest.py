@@ -6,12 +6,14 @@ import os
 import socket
 import tracemalloc  # noqa: F401 - pytest would begin to within a garbage collection, and fail
 from collections.abc import AsyncIterator, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 import uvicorn
+from filelock import FileLock
 from xdist.scheduler import LoadFileScheduling
 
 from app.api.graphql.live.direct import LiveProtocol
@@ -21,7 +23,7 @@ from app.core.database import Database
 from app.core.postgres import EmbeddedPostgres
 from app.core.settings import Settings
 from app.main import create_app
-from tests.support import Api, Tenant, new_tenant
+from tests.support import Api, Tenant, new_tenant, run_module
 
 HERE = Path(__file__).parent
 # What begins first, so that nothing long is left for the end.
@@ -57,6 +59,23 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("luthier")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that trains in seconds, made once for all processes that share the tests."""
+    if find_spec("torch") is None:
+        assert not ON_CI, "the training stack must be installed on CI"
+        pytest.skip("needs the training stack: pip install luthier[train]")
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder = shared / "tiny"
+    with FileLock(shared / "tiny.lock"):
+        if not folder.exists():
+            done = run_module("app.training.tiny", "--to", folder)
+            assert done.returncode == 0, done.stderr
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,13 @@
 """What tests share: tenants, a client of the real API, small datasets, rows made directly."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,6 +21,9 @@ from app.core.actor import Actor, Role, Scope
 from app.core.database import Database
 from app.core.secrets import api_key_pepper
 from app.core.settings import Settings
+from app.training.environment import environment
+
+ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -270,3 +277,16 @@ async def all_rows(database_url: str, org_id: str) -> dict[str, int]:
     )
     [row] = await as_owner(database_url, f"SELECT {counts}", org=org_id)
     return row
+
+
+def run_module(module: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """A program of the training stack, to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, **environment(1)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )

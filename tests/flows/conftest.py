@@ -1,9 +1,8 @@
 """One stack for all flows: an API and one worker, with the tiny model to train."""
 
-import os
-import subprocess
-import sys
+import shutil
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,16 +11,6 @@ from app.simulators.simulator import Simulator
 from tests.flows.simulated import origins, simulated
 from tests.flows.stack import TINY, Stack
 from tests.support import Api
-
-ON_CI = os.environ.get("CI") == "true"
-
-
-def torch_is_missing() -> bool:
-    try:
-        import torch  # noqa: F401, PLC0415
-    except ImportError:
-        return True
-    return False
 
 
 @pytest.fixture(scope="session")
@@ -33,18 +22,13 @@ async def simulators() -> AsyncIterator[dict[str, tuple[Simulator, str]]]:
 
 @pytest.fixture(scope="session")
 def stack(
-    tmp_path_factory: pytest.TempPathFactory, simulators: dict[str, tuple[Simulator, str]]
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_model: Path,
+    simulators: dict[str, tuple[Simulator, str]],
 ) -> Iterator[Stack]:
     """An API and one worker, with the tiny model to train; providers are simulated."""
-    if torch_is_missing():
-        assert not ON_CI, "the training stack must be installed on CI"
-        pytest.skip("needs the training stack: pip install luthier[train]")
     folder = tmp_path_factory.mktemp("stack")
-    subprocess.run(
-        [sys.executable, "-m", "app.training.tiny", "--to", str(folder / "own" / TINY)],
-        check=True,
-        capture_output=True,
-    )
+    shutil.copytree(tiny_model, folder / "own" / TINY)
     embedded = EmbeddedPostgres(folder, fsync=False)
     embedded.start()
     running = Stack(folder, embedded.url, origins(simulators))

@@ -1,6 +1,5 @@
 """The model of a job with graders is its best checkpoint, not its last one."""
 
-
 import pytest
 
 from tests.flows.stack import TINY, Stack, until

@@ -8,16 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.training.training_helpers import Start, Training, base_config, run_module, write_rows
-
-
-@pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("torch")
-    folder = tmp_path_factory.mktemp("base") / "tiny"
-    done = run_module("app.training.tiny", "--to", folder)
-    assert done.returncode == 0, done.stderr
-    return folder
+from tests.training.training_helpers import Start, Training, base_config, write_rows
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from app.training.embedded import unavailable_reason
-from tests.training.training_helpers import Outcome, Start, run_module, sha256, write_rows
+from tests.support import run_module
+from tests.training.training_helpers import Outcome, Start, sha256, write_rows
 
 pytestmark = [pytest.mark.train, pytest.mark.soak, pytest.mark.timeout(1200)]
 QUEUES = ("billing", "shipping", "account")

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from app.training.report import Failed, Message, Metrics, Report, Started
+from tests.support import run_module
 from tests.training.training_helpers import (
     Start,
     Training,
-    run_module,
     sha256,
     values_from,
     write_rows,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.training.embedded import is_prepared, unavailable_reason
-from tests.training.training_helpers import ROOT, run_module
+from tests.support import ROOT, run_module
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(300)]
 

@@ -4,7 +4,6 @@ import hashlib
 import json
 import multiprocessing
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,21 +27,9 @@ from app.training.report import (
     Stopped,
     parse,
 )
+from tests.support import ROOT
 
-ROOT = Path(__file__).parents[2]
 TIMEOUT = 120
-
-
-def run_module(module: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", module, *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, **environment(1)},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-    )
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -13,7 +13,7 @@ from app.core.settings import Settings
 from app.training import report
 from app.training.config import CONFIG, MODEL_ENDPOINT
 from app.worker.process import LocalExecutor, TrainingProcess
-from tests.training.conftest import chats, tiny_model  # noqa: F401 - fixtures
+from tests.training.conftest import chats  # noqa: F401 - a fixture
 from tests.training.training_helpers import base_config
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(180)]
@@ -59,7 +59,7 @@ def all_gone(processes: list[psutil.Process]) -> bool:
 
 @pytest.mark.soak
 async def test_several_processes_end_together(
-    tiny_model: Path,  # noqa: F811
+    tiny_model: Path,
     chats: Path,  # noqa: F811
     tmp_path: Path,
 ) -> None:
