@@ -77,6 +77,7 @@ class ReportingCallback(TrainerCallback):  # type: ignore[misc]  # the library i
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         run = self._run
+        self._evaluation_begun = time.perf_counter()  # a resumed run may begin with one
         # Most trainers count from 0 after a resume; reinforcement's goes on where it was.
         self._tokens_before = state.num_input_tokens_seen
         if run.resumed and args.eval_on_start:  # what follows completes the line of this step

@@ -12,6 +12,7 @@ from app.training.report import Checkpoint, Metrics, Progress, Started
 from tests.training.training_helpers import (
     Start,
     at_step,
+    resuming,
     sha256,
     values_from,
     with_validation,
@@ -137,6 +138,19 @@ def test_a_stop_does_not_wait_for_an_evaluation(start: Start, tmp_path: Path) ->
     assert outcome.stopped.step == outcome.metrics[-1].step == outcome.checkpoints[-1].step
     assert "validation_loss" in outcome.metrics[0].values
     assert "validation_loss" not in outcome.metrics[-1].values
+
+
+def test_the_time_left_is_known_when_a_resumed_run_evaluates_first(
+    start: Start, chats: Path
+) -> None:
+    """It had left between a step and its evaluation."""
+    settings = {"hyperparameters": {**LORA, "eval_interval": 3}, **with_validation(chats)}
+    paused = start("paused", **settings)
+    paused.wait_for(at_step(5))
+    paused.terminate()
+    checkpoint = paused.end().checkpoints[-1]
+    resumed = start("resumed", attempt=2, **settings, **resuming(checkpoint)).end()
+    assert max(m.progress.remaining_seconds or 0 for m in resumed.metrics) < 60
 
 
 def test_a_stop_before_training_leaves_at_once(start: Start) -> None:
