@@ -94,7 +94,9 @@ def training_process(stack: Stack) -> psutil.Process | None:
     return None
 
 
-@pytest.mark.parametrize("victim", ["worker", "training process", "api"])
+@pytest.mark.parametrize(
+    "victim", ["worker", "training process", pytest.param("api", marks=pytest.mark.soak)]
+)
 async def test_a_killed_process_costs_the_job_nothing(
     owner: Api, stack: Stack, undisturbed: list[Any], victim: str
 ) -> None:

@@ -12,7 +12,7 @@ from app.training.environment import environment
 from tests.flows.stack import TINY, Stack, until
 from tests.support import Api, chat_lines
 
-pytestmark = [pytest.mark.train, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.train, pytest.mark.soak, pytest.mark.timeout(180)]
 SEED, RANK, EPOCHS, BATCH, RATE = 11, 8, 3, 4, 0.004
 
 
