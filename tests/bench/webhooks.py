@@ -59,9 +59,7 @@ async def measure(per_second: int, seconds: int) -> Figures:
         webhooks = _webhooks(path, jobs, per_second * seconds)
         genuine = len({one.request for one in webhooks if one.genuine})
         server, database = found.server.cpu, postgres_cpu(found.data_dir)
-        began = time.monotonic()
-        answers = await _send(webhooks, per_second)
-        took = time.monotonic() - began
+        answers, took = await _send(webhooks, per_second)
         server, database = found.server.cpu - server, postgres_cpu(found.data_dir) - database
         connection = await asyncpg.connect(found.url)
         try:
@@ -126,8 +124,9 @@ def _webhooks(path: str, jobs: list[str], count: int) -> list[Webhook]:
     return made
 
 
-async def _send(webhooks: list[Webhook], per_second: int) -> list[tuple[float, int]]:
-    """Each at its moment, whatever became of those before; its wait counts from that moment."""
+async def _send(webhooks: list[Webhook], per_second: int) -> tuple[list[tuple[float, int]], float]:
+    """Each at its moment, whatever became of those before; its wait counts from that moment. And
+    the seconds between the first moment and the last answer."""
     began = time.monotonic() + 0.5
     waiting: asyncio.Queue[tuple[float, Webhook]] = asyncio.Queue()
     for number, one in enumerate(webhooks):
@@ -148,7 +147,7 @@ async def _send(webhooks: list[Webhook], per_second: int) -> list[tuple[float, i
         writer.close()
 
     await asyncio.gather(*(sender() for _ in range(CONNECTIONS)))
-    return answers
+    return answers, time.monotonic() - began
 
 
 def main() -> None:
