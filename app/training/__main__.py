@@ -45,16 +45,18 @@ def main(arguments: list[str]) -> int:
         _libraries(run.config.method).train(run)
     except TrainingStopped:
         run.stopped()
-        group.leave()
-        return EXIT_STOPPED if group.size() == 1 else EXIT_FINISHED
+        group.wait()
+        group.leave(EXIT_FINISHED)
+        return EXIT_STOPPED
     except Exception as error:  # noqa: BLE001
         # The last line of defence: whatever happened, the supervisor gets one sentence about it.
         traceback.print_exc()
-        if group.is_broken_by(error):
-            return EXIT_FAILED  # no word: the run goes on from its checkpoint
-        reporter.send(_failure(error))
+        if not group.is_broken_by(error):  # else no word: the run goes on from its checkpoint
+            reporter.send(_failure(error))
+        group.leave(EXIT_FAILED)
         return EXIT_FAILED
-    group.leave()
+    group.wait()
+    group.leave(EXIT_FINISHED)
     return EXIT_FINISHED
 
 

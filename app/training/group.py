@@ -5,6 +5,7 @@ has to be decided by all of them alike, or they would wait for each other for ev
 """
 
 import os
+import sys
 
 
 def size() -> int:
@@ -31,14 +32,15 @@ def join(device: str) -> None:
         distributed.init_process_group("gloo")
 
 
-def leave() -> None:
-    """Wait until all have come this far, then part."""
-    if size() == 1:
-        return
-    from torch import distributed
+def leave(status: int) -> None:
+    """End this process, if it is one of several, on the spot.
 
-    wait()
-    distributed.destroy_process_group()
+    Torch takes a process group apart while it holds Python's lock, and waits there for threads of
+    the group, which may be waiting for that lock.
+    """
+    if size() > 1:
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def wait() -> None:

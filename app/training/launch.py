@@ -8,6 +8,7 @@ take is for whoever sent it to judge.
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 from app.core.parent import die_with_parent
@@ -27,6 +28,7 @@ def main(processes: str, config: str) -> None:
             "--local-addr=127.0.0.1",
             f"--nproc-per-node={processes}",
             f"--shutdown-timeout={_PATIENCE}",
+            f"--log-dir={Path(config).parent / 'launcher'}",  # else one in /tmp, which stays
             "--module",
             "app.training",
             config,

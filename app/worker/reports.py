@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from app.events.log import NewEvent
@@ -23,34 +23,37 @@ async def record(
 ) -> report.Report | None:
     """Write them all; returns the last word, if there was one. Raises Fenced."""
     ending: report.Report | None = None
-    async for batch in _batches(reports):
-        events: list[NewEvent] = []
-        newest: tuple[report.Metrics, NewEvent] | None = None
-        for said in batch:
-            match said:
-                case report.Metrics():
-                    event = job.metrics(said)
-                    events.append(event)
-                    newest = said, event
-                case report.Message():
-                    data: dict[str, Any] = {"level": said.level, "message": said.message}
-                    events.append(job.event(EventType.MESSAGE, data))
-                case report.Started():
-                    await _flush(job, events, newest)
-                    events, newest = [], None
-                    await started(said)
-                    events.append(job.event(EventType.MESSAGE, start_message(said)))
-                case report.Checkpoint():
-                    await _flush(job, events, newest)
-                    events, newest = [], None
-                    await job.checkpoint(said)
-                case report.Score():
-                    await _flush(job, events, newest)
-                    events, newest = [], None
-                    await job.score(said)
-                case _:
-                    ending = said
-        await _flush(job, events, newest)
+    async with contextlib.aclosing(_batches(reports)) as batches:
+        async for batch in batches:
+            events: list[NewEvent] = []
+            newest: tuple[report.Metrics, NewEvent] | None = None
+            for said in batch:
+                match said:
+                    case report.Metrics():
+                        event = job.metrics(said)
+                        events.append(event)
+                        newest = said, event
+                    case report.Message():
+                        data: dict[str, Any] = {"level": said.level, "message": said.message}
+                        events.append(job.event(EventType.MESSAGE, data))
+                    case report.Started():
+                        await _flush(job, events, newest)
+                        events, newest = [], None
+                        await started(said)
+                        events.append(job.event(EventType.MESSAGE, start_message(said)))
+                    case report.Checkpoint():
+                        await _flush(job, events, newest)
+                        events, newest = [], None
+                        await job.checkpoint(said)
+                    case report.Score():
+                        await _flush(job, events, newest)
+                        events, newest = [], None
+                        await job.score(said)
+                    case _:
+                        ending = said
+            await _flush(job, events, newest)
+            if isinstance(ending, report.Stopped | report.Failed):
+                break  # it has no more to say: what the process does now is nobody's concern
     return ending
 
 
@@ -61,7 +64,9 @@ async def _flush(
     await job.flush(events, newest_of(*newest) if newest else None)
 
 
-async def _batches(reports: AsyncIterator[report.Report]) -> AsyncIterator[list[report.Report]]:
+async def _batches(
+    reports: AsyncIterator[report.Report],
+) -> AsyncGenerator[list[report.Report]]:
     """At once when they come one at a time; FLUSH_AT, or what FLUSH_EVERY brings, when they come
     fast; all there are when writing is what takes long."""
     intake = _Intake(reports)
