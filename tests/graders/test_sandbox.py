@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ def python(source: str) -> dict[str, Any]:
     return {"type": "python", "name": "code", "source": source}
 
 
-def ready_without(missing: str, *arguments: str) -> Ready:
+def ready_without(missing: str, *arguments: str, python: str | Path = sys.executable) -> Ready:
     """What the graders' process says of itself on a machine that lacks these."""
-    command = [sys.executable, "-m", "app.graders", *arguments]
+    command = [python, "-m", "app.graders", *arguments]
     done = subprocess.run(
         [sys.executable, "-m", "tests.graders.denied", missing, *command],
         cwd=ROOT,
@@ -53,6 +54,20 @@ def test_without_either_monty_is_chosen_and_says_what_it_lacks() -> None:
     assert ready.sandbox == "monty"
     assert "numpy" in ready.description
     assert "no Landlock" in ready.refused["landlock"]
+
+
+def test_it_does_not_matter_that_python_lies_below_a_folder_that_is_not_to_be_seen(
+    tmp_path: Path,
+) -> None:
+    if not works_here("bubblewrap"):
+        pytest.skip("this machine lets nobody make namespaces")
+    environment = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    [packages] = environment.glob("lib/*/site-packages")
+    (packages / "ours.pth").write_text(sysconfig.get_path("purelib"))
+    python = environment / "bin" / "python"
+    ready = ready_without("nothing", "--sandbox", "bubblewrap", python=python)
+    assert ready.sandbox == "bubblewrap", ready.description
 
 
 def test_a_sandbox_that_was_asked_for_is_not_replaced() -> None:

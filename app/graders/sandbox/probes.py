@@ -2,6 +2,7 @@
 
 import asyncio
 
+from app.graders.sandbox import paths
 from app.graders.sandbox.box import BoxBroken, GraderRaised, Limits
 from app.graders.sandbox.engines import Engine
 
@@ -11,8 +12,8 @@ _FORBIDDEN = (
     "open('/etc/hostname').read()",
     "open('/proc/1/environ').read()",
     "open('/proc/self/environ').read()",
-    "os.listdir('/home')",
-    "os.listdir('/tmp')",
+    "beyond('/home')",
+    "beyond('/tmp')",
     "open('/tmp/x', 'w')",
     "open(os.__file__ + '.x', 'w')",
     "open('x', 'w')",
@@ -37,12 +38,27 @@ _FORBIDDEN = (
     "call(321, 0, 0, 0, 0)",  # bpf
     "call(425, 1, 0, 0, 0)",  # io_uring
 )
-_SOURCE = f"""
+_PLAIN = "import json, math\ndef grade(sample, item):\n    return math.sqrt(item['n'])\n"
+_MONTY = "def grade(sample, item):\n    open('/etc/passwd')\n    return 1\n"
+_ENDLESS = "def grade(sample, item):\n    while True:\n        pass\n"
+_PATIENCE = 15.0  # seconds; a busy machine starts processes slowly
+
+
+def _source() -> str:
+    read = [str(path) for path in paths.readable().paths]
+    return f"""
 import ctypes, os, platform, resource, socket, subprocess, sys
 
 def call(number, *arguments):
     if platform.machine() == "x86_64" and ctypes.CDLL(None).syscall(number, *arguments) >= 0:
         return
+    raise OSError
+
+def beyond(folder):
+    for name in os.listdir(folder):
+        path = os.path.join(folder, name)
+        if not any((read + "/").startswith(path + "/") for read in {read!r}):
+            return
     raise OSError
 
 def grade(sample, item):
@@ -56,10 +72,6 @@ def grade(sample, item):
         raise RuntimeError("os.environ")
     return 1
 """
-_PLAIN = "import json, math\ndef grade(sample, item):\n    return math.sqrt(item['n'])\n"
-_MONTY = "def grade(sample, item):\n    open('/etc/passwd')\n    return 1\n"
-_ENDLESS = "def grade(sample, item):\n    while True:\n        pass\n"
-_PATIENCE = 15.0  # seconds; a busy machine starts processes slowly
 
 
 async def weakness(engine: Engine, limits: Limits) -> str | None:
@@ -69,7 +81,7 @@ async def weakness(engine: Engine, limits: Limits) -> str | None:
             return "a plain grader gave a wrong value"
         if engine.name == "monty":
             return await _refusal(engine, _MONTY, limits)
-        if await _graded(engine, _SOURCE, limits) != 1.0:
+        if await _graded(engine, _source(), limits) != 1.0:
             return "the probes gave no clear answer"
         return await _endless(engine, limits)
     except GraderRaised as let_through:
