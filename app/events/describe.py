@@ -1,5 +1,6 @@
 """Events in words, for logs and terminals."""
 
+from collections.abc import Callable
 from typing import Any
 
 from app.events.log import LoggedEvent
@@ -9,49 +10,47 @@ _SHOWN = (
     *("score", "training_loss", "validation_loss", "training_accuracy", "validation_accuracy"),
     *("reward", "validation_reward", "reward_margin", "validation_reward_margin"),
 )
+# What makes an event worse than it says of itself.
+_BAD: dict[str, tuple[str, str, str]] = {
+    EventType.JOB_STATUS: ("after", "failed", "error"),
+    EventType.ATTEMPT_ENDED: ("outcome", "lost", "warn"),
+}
 
 
 def level(event: LoggedEvent) -> str:
-    data = event.data
-    if event.type == EventType.JOB_STATUS and data.get("after") == "failed":
-        return "error"
-    if event.type == EventType.ATTEMPT_ENDED and data.get("outcome") == "lost":
-        return "warn"
-    return str(data.get("level", "info"))
+    bad = _BAD.get(event.type)
+    if bad and event.data.get(bad[0]) == bad[1]:
+        return bad[2]
+    return str(event.data.get("level", "info"))
 
 
 def message(event: LoggedEvent) -> str:
+    words = _WORDS.get(event.type)
+    return words(event) if words else str(event.data.get("message", event.type))
+
+
+def _requested(event: LoggedEvent) -> str:
+    return f"{event.data['action'].capitalize()} requested."
+
+
+def _attempt_started(event: LoggedEvent) -> str:
+    step = event.data.get("fromStep")
+    where = f" from step {step}" if step else ""
+    return f"Attempt {event.attempt} started{where}."
+
+
+def _attempt_ended(event: LoggedEvent) -> str:
     data = event.data
-    match event.type:
-        case EventType.JOB_STATUS:
-            return _status(data)
-        case EventType.JOB_REQUESTED:
-            return f"{data['action'].capitalize()} requested."
-        case EventType.JOB_DELETED:
-            return "The job was deleted."
-        case EventType.ATTEMPT_STARTED:
-            where = f" from step {data['fromStep']}" if data.get("fromStep") else ""
-            return f"Attempt {event.attempt} started{where}."
-        case EventType.ATTEMPT_ENDED:
-            why = f" {data['message']}" if data.get("message") else ""
-            return f"Attempt {event.attempt} ended: {data['outcome']}.{why}"
-        case EventType.METRICS:
-            return f"Step {event.step}: {_values(data.get('values', {}))}"
-        case EventType.CHECKPOINT:
-            return f"Checkpoint saved at step {event.step}."
-        case EventType.SCORE:
-            return _score(event)
-        case EventType.MODEL:
-            return _model(data)
-        case EventType.RESULT:
-            return f"Result file {data['fileId']}."
-        case EventType.DEPLOYMENT_STATUS:
-            return f"Deployment {data['deploymentId']}: {data['after']}."
-        case _:
-            return str(data.get("message", event.type))
+    why = f" {data['message']}" if data.get("message") else ""
+    return f"Attempt {event.attempt} ended: {data['outcome']}.{why}"
 
 
-def _status(data: dict[str, Any]) -> str:
+def _metrics(event: LoggedEvent) -> str:
+    return f"Step {event.step}: {_values(event.data.get('values', {}))}"
+
+
+def _status(event: LoggedEvent) -> str:
+    data = event.data
     words = f"{data['before']} → {data['after']}" if data.get("before") else data["after"]
     if error := data.get("error"):
         return f"{words}: {error['message']}"
@@ -73,7 +72,8 @@ def _score(event: LoggedEvent) -> str:
     )
 
 
-def _model(data: dict[str, Any]) -> str:
+def _model(event: LoggedEvent) -> str:
+    data = event.data
     said = f"New model {data['name']}"
     if data.get("score") is None:
         return f"{said}."
@@ -87,3 +87,20 @@ def _values(values: dict[str, Any]) -> str:
         if values.get(name) is not None
     ]
     return ", ".join(shown) or "no finite values"
+
+
+_WORDS: dict[str, Callable[[LoggedEvent], str]] = {
+    EventType.JOB_STATUS: _status,
+    EventType.JOB_REQUESTED: _requested,
+    EventType.JOB_DELETED: lambda _: "The job was deleted.",
+    EventType.ATTEMPT_STARTED: _attempt_started,
+    EventType.ATTEMPT_ENDED: _attempt_ended,
+    EventType.METRICS: _metrics,
+    EventType.CHECKPOINT: lambda event: f"Checkpoint saved at step {event.step}.",
+    EventType.SCORE: _score,
+    EventType.MODEL: _model,
+    EventType.RESULT: lambda event: f"Result file {event.data['fileId']}.",
+    EventType.DEPLOYMENT_STATUS: lambda event: (
+        f"Deployment {event.data['deploymentId']}: {event.data['after']}."
+    ),
+}

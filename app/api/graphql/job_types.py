@@ -78,6 +78,11 @@ class LogLevel(Enum):
     ERROR = strawberry.enum_value("error", description="It went wrong.")
 
 
+# Events are many, and an Enum takes its time to find a value.
+_EVENT_TYPES = {str(kind.value): kind for kind in JobEventType}
+_LEVELS = {str(level.value): level for level in LogLevel}
+
+
 @strawberry.type(description="How far a job is.")
 class JobProgress:
     step: int = strawberry.field(description="Steps done.")
@@ -194,8 +199,8 @@ class JobEvent:
             id=strawberry.ID(f"{event.stream_id}:{event.seq}"),
             cursor=cursors.encode(event.seq),
             job_id=strawberry.ID(event.stream_id),
-            type=JobEventType(event.type),
-            level=LogLevel(describe.level(event)),
+            type=_EVENT_TYPES[event.type],
+            level=_LEVELS[describe.level(event)],
             message=describe.message(event),
             at=event.at,
             attempt=event.attempt,
