@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import asyncpg
 import pytest
@@ -28,8 +29,8 @@ from tests.support import Api, Tenant, new_tenant, run_module
 HERE = Path(__file__).parent
 # What begins first, so that nothing long is left for the end.
 LONG = ("flows", "training", "chaos", "cli")
-# Their files share something that takes long to begin: one process runs them all.
-TOGETHER = ("training", "serving")
+# Their files share something that takes long to begin: so many processes run them all.
+TOGETHER = {"training": 1, "serving": 1, "flows": 2}
 ON_CI = os.environ.get("CI") == "true"
 
 
@@ -39,7 +40,9 @@ class Sharing(LoadFileScheduling):  # type: ignore[misc]  # the library is untyp
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.split("::")[0]
         folder = file.split("/")[1]
-        return folder if folder in TOGETHER else file
+        if processes := TOGETHER.get(folder):
+            return f"{folder} {crc32(file.encode()) % processes}"
+        return file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Sharing:

@@ -13,7 +13,7 @@ from app.cli.job_details import print_job
 from app.cli.job_logs import Level
 from app.cli.pages import collect
 from app.client import ApiError, Client
-from app.jobs.examples import Flag
+from app.jobs.measured import Flag
 from app.jobs.states import JobStatus
 
 jobs_app = typer.Typer(help="Fine-tuning jobs.", no_args_is_help=True)

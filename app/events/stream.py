@@ -117,13 +117,18 @@ class Streams:
         self._rung: set[str] = set()
         self._due = asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
+        self._next_poll: asyncio.TimerHandle | None = None
         self._kept: AsyncConnection | None = None
+        self._driver: asyncpg.Connection[Any] | None = None  # that of `_kept`
         doorbell.on_ring(self._heard)
 
     async def start(self) -> None:
         self._reader = asyncio.create_task(self._read(), name="stream-reader")
+        self._poll()
 
     async def stop(self) -> None:
+        if self._next_poll:
+            self._next_poll.cancel()
         if self._reader:
             self._reader.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -197,13 +202,15 @@ class Streams:
 
     async def _connected(self) -> "asyncpg.Connection[Any]":
         """The reader's own connection, kept: a transaction of the pool costs nine times as much."""
-        if self._kept is None:
+        if self._driver is None:
             self._kept = await self._database.engine.connect()
-        driver: asyncpg.Connection[Any] = (await self._kept.get_raw_connection()).driver_connection  # type: ignore[assignment]
-        return driver
+            raw = await self._kept.get_raw_connection()
+            self._driver = raw.driver_connection
+        assert self._driver is not None  # noqa: S101 - a connection has one
+        return self._driver
 
     async def _disconnect(self) -> None:
-        kept, self._kept = self._kept, None
+        kept, self._kept, self._driver = self._kept, None, None
         if kept is not None:
             with contextlib.suppress(*CONNECTION_ERRORS, SQLAlchemyError):
                 await kept.invalidate()
@@ -214,19 +221,15 @@ class Streams:
         if self._rung:
             self._due.set()
 
+    def _poll(self) -> None:
+        """Look at all tails every SAFETY_POLL: rings may be lost."""
+        self._heard(None)
+        self._next_poll = asyncio.get_running_loop().call_later(SAFETY_POLL, self._poll)
+
     async def _read(self) -> None:
-        """One read per ring for all tails, and a poll of all of them at least every SAFETY_POLL:
-        rings for one stream must not put off the look at another whose ring was lost."""
-        polled = time.monotonic()
+        """One read per ring, or poll, for all tails."""
         while True:
-            left = polled + SAFETY_POLL - time.monotonic()
-            # Not wait_for: before Python 3.12 it loses a cancellation that meets a ring.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, left)):
-                    await self._due.wait()
-            if time.monotonic() - polled >= SAFETY_POLL:
-                self._rung = set(self._tails)
-                polled = time.monotonic()
+            await self._due.wait()
             self._due.clear()
             rung, self._rung = self._rung, set()
             after = {s: self._tails[s].position for s in rung if s in self._tails}

@@ -7,7 +7,6 @@ and useful on its own. A page is made by reading it; the cases themselves come f
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -24,44 +23,11 @@ from app.datasets.problem import texts_of
 from app.files import service as files
 from app.files.errors import FileNotFound
 from app.files.store import FileStore
+from app.jobs.measured import ExampleOrder, Flag, Measured, Split
 from app.jobs.tables import Job
 from app.training.report import Examples
 
 FILENAME = "examples.jsonl"
-
-
-class Split(StrEnum):
-    TRAINING = "training"
-    VALIDATION = "validation"
-
-
-class Flag(StrEnum):
-    DUPLICATE = "duplicate"
-    IN_BOTH = "in_both"
-    CONTRADICTS = "contradicts"
-    TRUNCATED = "truncated"
-    LEFT_OUT = "left_out"
-
-
-class ExampleOrder(StrEnum):
-    LOSS_DESC = "loss desc"
-    LOSS_ASC = "loss asc"
-    LINE_ASC = "line asc"
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One line of the data, as the result file has it. Lines count from 1; `offset` is in bytes."""
-
-    split: Split
-    line: int
-    loss: float | None
-    tokens: int
-    flags: list[Flag]
-    duplicate_of: int | None
-    same_in_other: int | None
-    contradicts: int | None
-    offset: int
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from tests.chaos.rounds import Campaign, play
 
 @pytest.mark.timeout(240)
 async def test_every_viewer_gets_the_log(tmp_path: Path) -> None:
-    faults = await play(Campaign.of(seconds=25), tmp_path)
+    faults = await play(Campaign.of(seconds=18), tmp_path)
     assert not faults, "\n".join(faults)
 
 

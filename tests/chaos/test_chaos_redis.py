@@ -14,7 +14,7 @@ async def test_every_viewer_gets_the_log(tmp_path: Path) -> None:
     redis = RedisServer(tmp_path)
     redis.start()
     try:
-        faults = await play(Campaign.of(seconds=20), tmp_path, redis)
+        faults = await play(Campaign.of(seconds=15), tmp_path, redis)
     finally:
         redis.kill()
     assert not faults, "\n".join(faults)

@@ -1,6 +1,8 @@
 """The product's verbs, against a stand-in of the API."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from app.cli.jobs import jobs_app
 from app.cli.keys import keys_app
 from app.cli.models import models_app
 from tests.cli.stand_in import EVENTS, JOB, StandIn, serving
+from tests.support import ROOT
 
 LAST_PAGE = {"hasNextPage": False, "endCursor": None}
 
@@ -206,3 +209,12 @@ def test_a_key_that_is_not_accepted_is_named(
 
 def payload(**fields: Any) -> dict[str, Any]:
     return {"userErrors": [], **fields}
+
+
+def test_a_verb_loads_nothing_of_the_service() -> None:
+    """That takes a second, for which nobody wants to wait before a list of jobs."""
+    program = "import sys, app.cli.main; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not {"sqlalchemy", "strawberry", "starlette", "torch"}.intersection(loaded)

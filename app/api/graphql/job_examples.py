@@ -9,7 +9,7 @@ from app.api.graphql.context import Info
 from app.api.graphql.pagination import Connection, connect
 from app.api.graphql.scalars import JSON
 from app.core.paging import PageRequest
-from app.jobs import examples
+from app.jobs import examples, measured
 from app.jobs.tables import Job
 
 _SHOWN = 200
@@ -143,9 +143,9 @@ async def example_page(
             info.context.actor,
             job,
             request,
-            split=examples.Split(str(split.value)) if split else None,
-            flag=examples.Flag(str(flag.value)) if flag else None,
-            order=examples.ExampleOrder(str(order.value)),
+            split=measured.Split(str(split.value)) if split else None,
+            flag=measured.Flag(str(flag.value)) if flag else None,
+            order=measured.ExampleOrder(str(order.value)),
         )
     found: ExampleConnection = connect(page, Example.of, ExampleConnection)
     return found

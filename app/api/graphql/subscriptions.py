@@ -37,6 +37,7 @@ from app.models import service as models
 
 _MOST_POINTS = 100
 _PROGRESS_EVERY = 1.0
+_STATUS = EventType.JOB_STATUS
 
 AfterCursor = Annotated[
     str | None,
@@ -265,7 +266,7 @@ async def _job_log(
     who, live = info.context.actor, info.context.live
 
     def take(batch: list[LoggedEvent]) -> Callable[[], int] | None:
-        if over or any(event.type == EventType.JOB_STATUS for event in batch):
+        if over or _STATUS in [event.type for event in batch]:
             return None  # this may be the end
         return live.tell(results(batch), batch[-1].seq)
 
@@ -285,7 +286,7 @@ async def _job_log(
                 live.covers(first, last)
                 yield result
             for event in batch:
-                if event.type == EventType.JOB_STATUS:
+                if event.type == _STATUS:
                     over = event.data["after"] in TERMINAL
             if over and await _at_end(info, job_id, batch[-1].seq):
                 return

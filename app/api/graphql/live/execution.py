@@ -243,6 +243,14 @@ class Execution(Channel):
         if covered is None:
             return
         first, last = covered
+        halves = self._catch_up(first, last, result) if self._ahead else ()
+        self._advance(last)
+        self._remember(first, last, payload)
+        for viewer, at in halves:  # they know a part of this result already
+            self._live.begin(viewer, at)
+
+    def _catch_up(self, first: int, last: int, result: Result) -> "list[tuple[Viewer, int]]":
+        """Tell those who were ahead; returns who knows a part of it already, with the position."""
         halves = []
         for viewer, at in [*self._ahead.items()]:
             if at >= last:
@@ -254,10 +262,7 @@ class Execution(Channel):
                 self.members[viewer] = None
             else:
                 viewer.stall(at)
-        self._advance(last)
-        self._remember(first, last, payload)
-        for viewer, at in halves:  # they know a part of this result already
-            self._live.begin(viewer, at)
+        return halves
 
     def _remember(self, first: int, last: int, payload: bytes) -> None:
         self._recent.append((first, last, payload))
