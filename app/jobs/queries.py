@@ -122,7 +122,7 @@ async def page(
 
 @dataclass(frozen=True)
 class JobNow:
-    """A job, and a position in its stream that the row is at least as new as."""
+    """A job, and its stream's end, of one moment."""
 
     row: Job
     head: Head
@@ -133,7 +133,7 @@ class JobNow:
 
 
 async def now(session: AsyncSession, actor: Actor, wanted: list[str]) -> list[JobNow]:
-    """Positions are read before the rows: an event in between comes again, instead of never."""
+    """To be called in a snapshot: a job that is over shows its last step."""
     found = await log.heads(session, wanted)
     return [
         JobNow(row, found.get(row.id, Head())) for row in await get_many(session, actor, wanted)

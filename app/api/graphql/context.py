@@ -92,7 +92,7 @@ class Context:
     waiting: "DataLoader[Waiting, str | None]" = field(init=False)
 
     def __post_init__(self) -> None:
-        self.jobs = self._by_id(jobs.now)
+        self.jobs = self._by_id(jobs.now, snapshot=True)
         self.versions = self._by_id(datasets.get_versions)
         self.models = self._by_id(models.get_many)
         self.heads = DataLoader(self._load_heads, cache=False)
@@ -111,10 +111,13 @@ class Context:
             yield session
 
     def _by_id(
-        self, find: Callable[[AsyncSession, Actor, list[str]], Awaitable[list[Any]]]
+        self,
+        find: Callable[[AsyncSession, Actor, list[str]], Awaitable[list[Any]]],
+        *,
+        snapshot: bool = False,
     ) -> "DataLoader[str, Any]":
         async def load(wanted: list[str]) -> list[Any]:
-            async with self.transaction() as session:
+            async with self.transaction(snapshot=snapshot) as session:
                 found = {row.id: row for row in await find(session, self.actor, wanted)}
             return [found.get(id) for id in wanted]
 
