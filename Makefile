@@ -45,7 +45,7 @@ up: install
 	$(RUN)/luthier up
 
 test: install
-	$(RUN)/python -m pytest -q -n 5 --dist loadfile --no-loadscope-reorder $(TESTS)
+	$(RUN)/python -m pytest -q -n 4 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 soak: install
 	$(RUN)/python -m pytest -q -m soak -n 2 --dist loadfile --no-loadscope-reorder -rP tests

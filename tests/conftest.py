@@ -28,7 +28,7 @@ from tests.support import Api, Tenant, new_tenant, run_module
 
 HERE = Path(__file__).parent
 # What begins first, so that nothing long is left for the end.
-LONG = ("flows", "training", "chaos", "cli")
+LONG = ("flows", "training", "serving", "chaos", "cli")
 # Their files share something that takes long to begin: so many processes run them all.
 TOGETHER = {"training": 1, "serving": 1, "flows": 2}
 ON_CI = os.environ.get("CI") == "true"

@@ -39,7 +39,7 @@ async def test_a_job_that_moves_while_it_is_read(
         query = "query ($j: ID!) { job(id: $j) { status cursor progress { step } } }"
         asked = asyncio.create_task(api.execute(query, j=job.id))
         async with asyncio.timeout(20):
-            while not await owner.fetchval(WAITING):
+            while not await owner.fetchval(WAITING):  # noqa: ASYNC110 - it tells nobody
                 await asyncio.sleep(0.02)
         await owner.execute("UPDATE jobs SET status = 'running' WHERE id = $1", job.id)
         await owner.execute(
