@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -185,6 +186,8 @@ async def browser() -> AsyncIterator[Tab]:
             "about:blank",
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+            env={**os.environ, "TMPDIR": profile},
         )
         try:
             tab = await _attach(Path(profile) / "DevToolsActivePort")
@@ -196,9 +199,9 @@ async def browser() -> AsyncIterator[Tab]:
             process.terminate()
             with suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), 10)
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+            with suppress(ProcessLookupError):  # what it started, too, or it leaves files behind
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
 
 
 async def _attach(announcement: Path) -> Tab:
