@@ -94,6 +94,17 @@ def training_process(stack: Stack) -> psutil.Process | None:
     return None
 
 
+async def attempt_begun(owner: Api, job: str, number: int) -> None:
+    """Wait until this attempt trains: what is shown before may be the last one's progress."""
+    query = "query ($j: ID!) { job(id: $j) { attempts { number fromStep } } }"
+    async with asyncio.timeout(60):
+        while True:
+            attempts = (await owner.execute(query, j=job))["job"]["attempts"]
+            if any(a["number"] == number and a["fromStep"] for a in attempts):
+                return
+            await asyncio.sleep(0.05)
+
+
 async def test_a_job_that_is_killed_twice_and_paused_loses_nothing(
     owner: Api, stack: Stack, undisturbed: list[Any]
 ) -> None:
@@ -108,10 +119,12 @@ async def test_a_job_that_is_killed_twice_and_paused_loses_nothing(
     assert process is not None
     process.kill()
 
+    await attempt_begun(owner, job, 2)
     await step_reached(owner, job, steps[1])
     stack.kill_worker()
     stack.start_worker()
 
+    await attempt_begun(owner, job, 3)
     await step_reached(owner, job, steps[2])
     paused = await owner.act("pauseJob", job)
     assert paused["job"]["requestedAction"] == "PAUSE"

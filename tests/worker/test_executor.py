@@ -92,3 +92,48 @@ async def test_several_processes_end_together(
     await process.wait()
     assert await asyncio.to_thread(all_gone, ranks)
     assert time.monotonic() - begin < 10
+
+
+@pytest.mark.soak
+async def test_several_processes_leave_when_they_are_asked_to(
+    tiny_model: Path,
+    chats: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    """In their first steps, when torch may still be at work for the last one."""
+    executor = LocalExecutor(settings(processes_per_job=2), [])
+    for number in range(6):
+        config = CONFIG.validate_python(
+            base_config(tiny_model, chats, tmp_path / str(number))
+            | {"base_model": str(tiny_model), "processes": 2}
+            | {"hyperparameters": {"n_epochs": 50, "batch_size": 4}}
+        )
+        process = await executor.submit(config)
+        ranks = await begun(process, 1)
+        process.ask_to_leave()
+        said = [one async for one in process.reports()]
+        assert isinstance(said[-1], report.Stopped)
+        assert Path(said[-1].checkpoint_path or "").is_dir()
+        async with asyncio.timeout(20):
+            await process.wait()
+        assert await asyncio.to_thread(all_gone, ranks)
+
+
+@pytest.mark.soak
+async def test_what_fails_in_several_processes_says_so_and_ends(
+    tiny_model: Path,
+    chats: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    executor = LocalExecutor(settings(processes_per_job=2), [])
+    config = CONFIG.validate_python(
+        base_config(tiny_model, chats, tmp_path)
+        | {"base_model": str(tiny_model), "processes": 2}
+        | {"hyperparameters": {"n_epochs": 50, "batch_size": 3}}
+    )
+    process = await executor.submit(config)
+    said = [one async for one in process.reports()]
+    assert isinstance(said[-1], report.Failed)
+    assert said[-1].param == "batch_size"
+    async with asyncio.timeout(20):
+        assert await process.wait() != 0

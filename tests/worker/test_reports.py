@@ -117,3 +117,21 @@ async def test_a_worker_that_lost_its_claim_writes_nothing_and_stops(run: Run) -
         await listening
     assert await run.steps() == []
     run.leave()
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        report.Stopped(step=1, checkpoint_path=None),
+        report.Failed(code="internal_error", message="It broke."),
+    ],
+)
+async def test_a_process_that_said_its_last_word_is_not_waited_for(
+    run: Run, last: report.Report
+) -> None:
+    """However long it takes to end."""
+    listening = asyncio.create_task(run.listen())
+    await run.say(measured(1), last)
+    assert await asyncio.wait_for(listening, 10) == last
+    assert await run.steps() == [1]
+    run.leave()

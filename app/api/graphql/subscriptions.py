@@ -37,7 +37,7 @@ from app.models import service as models
 
 _MOST_POINTS = 100
 _PROGRESS_EVERY = 1.0
-_STATUS = EventType.JOB_STATUS
+_STATUS = EventType.JOB_STATUS  # compared with every event, and an Enum takes its time
 
 AfterCursor = Annotated[
     str | None,
